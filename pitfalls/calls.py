@@ -204,9 +204,8 @@ def _call(inputs: dict, output_ids: torch.Tensor, noted: dict, watcher: "_StepWa
     width = input_ids.shape[1]
     copies = output_ids.shape[0] // input_ids.shape[0]  # num_return_sequences
     watcher.note_chosen(output_ids[:, -1])
-    lined_up = (
-        len(watcher.kept) == len(watcher.chosen) == output_ids.shape[1] - width and (settings.num_beams or 1) == 1
-    )
+    beams = (settings.num_beams or 1) > 1  # criteria and processors then see beams, which are not the rows returned
+    lined_up = not beams and len(watcher.kept) == len(watcher.chosen) == output_ids.shape[1] - width
     rows = []
     for n in range(output_ids.shape[0]):
         prompt = input_ids[n // copies][mask[n // copies].bool()].tolist()

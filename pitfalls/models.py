@@ -83,8 +83,8 @@ def _check_hub(name: str) -> tuple[float, str]:
         ) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise ModelError(
-            f"There is no model {name!r} on the Hub, nor a folder of that name. If it is private, run `hf auth login`; else "
-            "check the spelling, upper and lower case included."
+            f"There is no model {name!r} on the Hub, nor a folder of that name. "
+            "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
         ) from None
     except Exception as error:  # whichever HTTP client the Hub library uses today, the reader's question is the same
         raise ModelError(
