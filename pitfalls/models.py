@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
 from pitfalls.embedded import ModelError, fetch_embedded
@@ -26,8 +25,8 @@ def fetch_model(name: str | None = None) -> str:
         return str(fetch_embedded())
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
         raise ModelError(f"{name!r} is no model. Give a Hub id ('owner/name'), a folder, or nothing.")
-    folder = Path(name).expanduser()
-    if folder.exists():
+    folder = Path(os.path.expanduser(name))  # unlike Path's own, it leaves "~nobody" as it is
+    if os.path.exists(folder):  # unlike Path's own, it takes a name of any length
         _check_folder(folder)
         _check_memory(str(name), *_size_of_folder(folder))
         return str(folder)
@@ -67,11 +66,12 @@ def _check_folder(folder: Path) -> None:
 
 def _check_hub(name: str) -> tuple[float, str]:
     """Bytes and dtype of the weights; from the local Hub cache where the model is complete, else asked of the Hub."""
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise ModelError(f"There is no folder {name!r}, and a Hub id looks like 'owner/name'.")
     from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
-    config = try_to_load_from_cache(name, "config.json")
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except errors.HFValidationError:
+        raise ModelError(f"There is no folder {name!r}, and a Hub id looks like 'owner/name'.") from None
     if isinstance(config, str) and _weights(Path(config).parent):
         return _size_of_folder(Path(config).parent)
     try:
@@ -81,7 +81,7 @@ def _check_hub(name: str) -> tuple[float, str]:
         raise ModelError(
             f"{name} is gated: open its page on the Hub, accept the terms, then run `hf auth login` here."
         ) from None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+    except errors.RepositoryNotFoundError:
         raise ModelError(
             f"There is no model {name!r} on the Hub, nor a folder of that name. "
             "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
@@ -106,18 +106,21 @@ def _size_of_folder(folder: Path) -> tuple[float, str]:
 
 def _config(folder: Path) -> dict:
     try:
-        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        return {**json.loads((folder / "config.json").read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):
         raise ModelError(f"{folder / 'config.json'} can't be read as JSON. Save or copy the model again.") from None
 
 
 def _weights(folder: Path) -> list[Path]:
     """The weight files, or an empty list unless all of them are there."""
-    for suffix in ("safetensors", "bin"):
-        for index in folder.glob(f"*.{suffix}.index.json"):
-            shards = [folder / shard for shard in set(json.loads(index.read_text())["weight_map"].values())]
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        for index in folder.glob(f"{pattern}.index.json"):
+            try:
+                shards = [folder / shard for shard in set(json.loads(index.read_text())["weight_map"].values())]
+            except (OSError, ValueError, TypeError, LookupError, AttributeError):
+                return []
             return shards if all(shard.is_file() for shard in shards) else []
-        if files := [path for path in folder.glob(f"*.{suffix}") if path.is_file()]:
+        if files := [path for path in folder.glob(pattern) if path.is_file()]:
             return files
     return []
 
