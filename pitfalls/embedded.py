@@ -61,7 +61,12 @@ def fetch_embedded() -> Path:
             if not is_intact(folder):
                 _fetch(cache, folder)
     except OSError as error:
-        raise ModelError(_about_disk(error, cache)) from error
+        raise ModelError(_about_disk(error, cache)) from None
+    except MemoryError:
+        raise ModelError(
+            "There is not enough memory to convert the model: it takes 1.5 GB once. Close other kernels and programs, "
+            "then call again. Nothing half-written was kept."
+        ) from None
     return folder
 
 

@@ -45,7 +45,7 @@ def token_strip(
     if isinstance(source, Call):
         recorded = source.rows[row]
         prompt, new = recorded.prompt_ids, recorded.new_ids
-        title = title or f"{len(prompt)} prompt tokens, {len(new)} new ones; stopped by {recorded.stopped_by}"
+        title = title or f"{len(prompt)} prompt tokens + {len(new)} new; stopped by {recorded.stopped_by}"
     else:
         prompt, new = torch.as_tensor(source).flatten().tolist(), []
         title = title or f"{len(prompt)} tokens"
@@ -86,7 +86,7 @@ def next_token(
 def generation(
     call: Call, row: int = 0, first: int = 0, steps: int = 8, top: int = 5, title: str | None = None
 ) -> Figure:
-    """Generation step by step: each column is one step, its candidates from likely to less likely, the taken one framed.
+    """Generation step by step: one column a step, its candidates from likely to less likely, the taken one framed.
 
     Raises `ValueError` for a call without recorded steps.
     """
@@ -107,7 +107,8 @@ def generation(
                 plt.Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=(1, shade, shade * 0.85),
                               edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6)
             )  # fmt: skip
-            label = f"{_short(visible(candidate.text), 10)}\n{candidate.probability:.0%}"
+            share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
+            label = f"{_short(visible(candidate.text), 10)}\n{share}"
             axis.text(x, y, label, ha="center", va="center", fontsize=8, family="monospace")
     axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
     axis.set_xticklabels([f"step {first + n + 1}" for n in range(len(shown))], fontsize=8)
@@ -177,14 +178,15 @@ def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, ti
 
 
 def memory(bytes_by_format: Mapping[str, int], title: str | None = None) -> Figure:
-    """The size of the same weights in each format, in MB and against the first one."""
+    """The size of the same weights in each format, in MB or GB, and of the smallest against the first."""
     names, sizes = list(bytes_by_format), list(bytes_by_format.values())
     least = min(range(len(sizes)), key=sizes.__getitem__)
     title = title or f"{names[least]} takes {sizes[least] / sizes[0]:.0%} of the memory of {names[0]}"
     figure, axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.42 * len(sizes)))
-    bars = axis.barh(names, [size / 1e6 for size in sizes], color=BAR, edgecolor="black", linewidth=0.6)
-    axis.bar_label(bars, [f" {size / 1e6:,.0f} MB" for size in sizes], fontsize=9)
-    axis.set_xlim(0, max(sizes) / 1e6 * 1.15)
+    bars = axis.barh(names, sizes, color=BAR, edgecolor="black", linewidth=0.6)
+    labels = [f" {size / 1e9:.1f} GB" if max(sizes) >= 2e9 else f" {size / 1e6:.0f} MB" for size in sizes]
+    axis.bar_label(bars, labels, fontsize=9)
+    axis.set_xlim(0, max(sizes) * 1.15)
     axis.invert_yaxis()
     axis.set_xticks([])
     _no_frame(axis)
@@ -196,7 +198,7 @@ def loop(call: Call, tokenizer, step: int, top: int = 8) -> Figure:
     recorded = call.rows[0]
     so_far = [_cell(tokenizer, i, "prompt") for i in recorded.prompt_ids]
     so_far += [_cell(tokenizer, i, "new") for i in recorded.new_ids[:step]]
-    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 3.9), height_ratios=[1, 2.2])
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 3.6), height_ratios=[1, 2.4])
     lines = _wrap(so_far)[-2:]
     _prepare_canvas(above)
     _draw_cells(above, lines)

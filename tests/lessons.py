@@ -1,10 +1,11 @@
 """The lessons as notebooks: list them, read them, execute and normalise them.
 
-`python tests/lessons.py` (`make notebooks`) executes every lesson and writes it back in a normal form, so that a second
-run changes only what really changed: no time stamps, no widget state, counts from 1. A cell tagged `varies`, whose output
-holds a timing, keeps its old output as long as its source is the same.
+`python tests/lessons.py` (`make notebooks`) executes every lesson and writes it back in a normal form, so that a
+second run changes only what really changed: no time stamps, no widget state, counts from 1. A cell tagged `varies`,
+whose output holds a timing, keeps its old output as long as its source is the same.
 """
 
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -39,6 +40,11 @@ def output_text(cell: nbformat.NotebookNode) -> str:
     return "\n".join(parts)
 
 
+def fingerprint(notebook: nbformat.NotebookNode) -> str:
+    """Of all code in order: kept with the outputs, it tells whether they belong to this code."""
+    return hashlib.sha256("\0".join(cell.source for cell in code_cells(notebook)).encode()).hexdigest()
+
+
 def execute(path: Path) -> nbformat.NotebookNode:
     """Run one lesson from top to bottom; raises `CellExecutionError` at the first cell that fails."""
     notebook = read(path)
@@ -48,7 +54,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbformat.NotebookNode:
-    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.metadata = nbformat.from_dict({**METADATA, "outputs_of_code": fingerprint(notebook)})
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         cell.metadata.pop("execution", None)

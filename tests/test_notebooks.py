@@ -1,0 +1,136 @@
+"""Guards over the saved lessons. That they run, and that their claims hold, is for nbmake to show."""
+
+import ast
+import re
+from itertools import pairwise
+
+import pytest
+from lessons import LESSONS, ROOT, code_cells, fingerprint, output_text, read
+
+REPOSITORY = re.search(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]
+OWNER_AND_NAME = REPOSITORY.removeprefix("https://github.com/")
+COLAB = f"https://colab.research.google.com/github/{OWNER_AND_NAME}/blob/main/notebooks/"
+HEADINGS = [
+    "See it fail",
+    "Look inside",
+    "Fix it",
+    "Prove it",
+    "On a 7B model",
+    "What changed in transformers 5",
+    "What we saw",
+]
+# Upstream warnings that a lesson is about.
+WELCOME = {
+    "04_length": "Using the model-agnostic default `max_length`",
+    "06_padding_side": "right-padding was detected",
+}
+
+lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def markdown(path) -> str:
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def test_the_seven_lessons_are_there():
+    assert [path.stem[:2] for path in LESSONS] == [f"{number:02}" for number in range(1, len(LESSONS) + 1)]
+    assert len(LESSONS) >= 7
+
+
+@lesson
+def test_header(path):
+    header = read(path).cells[0].source
+    assert re.match(rf"# {int(path.stem[:2])} · \S", header)
+    assert f"({COLAB}{path.name})" in header, "the badge must open this very notebook"
+    assert re.search(r"minutes to read · .*seconds of computing .*of memory · .*to download", header)
+    assert "**What is new here**" in header and "**After this lesson**" in header
+
+
+@lesson
+def test_setup_cell_is_the_same_everywhere(path):
+    first = code_cells(read(path))[0]
+    assert first.source == code_cells(read(LESSONS[0]))[0].source
+    assert f"git+{REPOSITORY}" in first.source
+    assert re.search(r"Python 3.* torch .* transformers .* SmolLM2-135M-Instruct", output_text(first))
+
+
+@lesson
+def test_anatomy(path):
+    text = markdown(path)
+    places = [re.search(rf"^## {heading}", text, flags=re.MULTILINE) for heading in HEADINGS]
+    assert all(places), [heading for heading, place in zip(HEADINGS, places, strict=True) if not place]
+    starts = [place.start() for place in places]
+    assert starts == sorted(starts)
+    empty = [a for a, b in pairwise(re.split(r"\n(?=## )", text)) if len(a.split("\n", 1)[-1].strip()) < 20]
+    assert not empty, "a heading with nothing under it"
+
+
+@lesson
+def test_code_marks_the_line_that_fixes_it(path):
+    assert any("# New:" in cell.source for cell in code_cells(read(path)))
+
+
+@lesson
+def test_cells_are_short(path):
+    notebook = read(path)
+    assert 20 <= len(notebook.cells) <= 70
+    long = [cell.source for cell in code_cells(notebook)[1:] if len(cell.source.splitlines()) > 13]
+    assert not long, long
+    wide = [line for cell in code_cells(notebook) for line in cell.source.splitlines() if len(line) > 130]
+    assert not wide, wide
+
+
+@lesson
+def test_claims_are_held_by_hidden_asserts(path):
+    hidden = [cell.metadata.get("nbmake", {}).get("post_cell_execute") for cell in code_cells(read(path))]
+    sources = ["\n".join(lines) for lines in hidden if lines]
+    asserts = [node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
+    assert len(asserts) >= 8
+
+
+@lesson
+def test_outputs_belong_to_this_code(path):
+    notebook = read(path)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert notebook.metadata.get("outputs_of_code") == fingerprint(notebook), "run `make notebooks`"
+    assert notebook.metadata.kernelspec.name == "python3", "JupyterLab would ask the reader for a kernel"
+
+
+@lesson
+def test_no_errors_or_stray_warnings_in_outputs(path):
+    for cell in code_cells(read(path)):
+        assert not [output for output in cell.outputs if output.output_type == "error"], cell.source
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                assert path.stem in WELCOME and WELCOME[path.stem] in output.text, output.text
+        assert not re.search(r"(/home/|/root/|/Users/|/work/|/tmp/|[A-Z]:\\)", output_text(cell)), "a local path"
+
+
+@lesson
+def test_pictures_come_from_outputs(path):
+    notebook = read(path)
+    assert not re.search(r"!\[[^\]]*\]\((?!https://)|<img", markdown(path)), "Colab opens the notebook alone"
+    pictures = [o for cell in code_cells(notebook) for o in cell.outputs if "image/png" in o.get("data", {})]
+    assert len(pictures) >= 3
+    assert path.stat().st_size < 1_500_000
+
+
+@lesson
+def test_links_stay_in_this_repository(path):
+    linked = re.findall(r"https://(?:colab\.research\.google\.com/)?github(?:\.com)?/([\w.-]+/[\w.-]+)", markdown(path))
+    assert set(linked) == {OWNER_AND_NAME}
+    position = LESSONS.index(path)
+    if position + 1 < len(LESSONS):
+        assert f"({COLAB}{LESSONS[position + 1].name})" in markdown(path), "the way to the next lesson"
+
+
+@lesson
+def test_normalising_again_changes_nothing(path):
+    import copy
+
+    from lessons import normalise
+
+    notebook = read(path)
+    again = normalise(copy.deepcopy(notebook), {cell.source: cell.outputs for cell in code_cells(notebook)})
+    assert again == notebook
