@@ -10,14 +10,16 @@ export OMP_WAIT_POLICY := PASSIVE
 
 # No desktop: print the address instead of opening a browser.
 BROWSER_FLAG := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),,--no-browser)
-LAB_FLAGS := --allow-root $(BROWSER_FLAG) --LabApp.news_url=None \
-	--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+LAB_FLAGS := --allow-root $(BROWSER_FLAG)
+# A new environment asks nothing and looks for no news, on or off the network.
+OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
+QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
 .PHONY: lab test notebooks images format
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
-	$(BIN)/jupyter lab $(LAB_FLAGS) notebooks/01_loading.ipynb
+	$(BIN)/jupyter lab $(LAB_FLAGS) --notebook-dir=notebooks --LabApp.default_url=/lab/tree/01_loading.ipynb
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -39,4 +41,6 @@ format: $(READY)
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	mkdir -p $(dir $(OVERRIDES))
+	echo '$(QUIET)' > $(OVERRIDES)
 	touch $@
