@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation import GenerationMode
 
 CANDIDATES = 10  # kept of each step; the whole vocabulary would be 200 kB a step for SmolLM2
 
@@ -103,11 +104,11 @@ def record(model, tokenizer, inputs, **generate_kwargs) -> Call:
         generate_kwargs.setdefault("tokenizer", tokenizer)
     given = generate_kwargs.pop("logits_processor", None) or []
     with _noting_criteria(model) as noted:
-        noted["settings"] = _merged_settings(model, generate_kwargs)
+        noted["settings"] = _merged_settings(model, generate_kwargs, inputs["input_ids"].shape[1])
         watcher = _StepWatcher(noted)
         output = model.generate(**inputs, **generate_kwargs, logits_processor=LogitsProcessorList([*given, watcher]))
     output_ids = output if isinstance(output, torch.Tensor) else output.sequences
-    return _call(inputs, output_ids, noted, watcher, tokenizer)
+    return _call(inputs | generate_kwargs, output_ids, noted, watcher, tokenizer)
 
 
 def _as_mapping(inputs) -> dict:
@@ -140,7 +141,8 @@ class _StepWatcher(LogitsProcessor):
         self.note_chosen(input_ids[:, -1])
         logs = torch.log_softmax(scores.float(), dim=-1)  # (rows, vocabulary)
         top = logs.topk(min(CANDIDATES, logs.shape[-1]), dim=-1)
-        ending = logs[:, _end_ids(self.noted["settings"])].exp().sum(dim=-1)
+        end_ids = [end_id for end_id in _end_ids(self.noted["settings"]) if 0 <= end_id < logs.shape[-1]]
+        ending = logs[:, end_ids].exp().sum(dim=-1)
         entropy = torch.special.entr(logs.exp()).sum(dim=-1) / torch.log(torch.tensor(2.0))
         self.kept.append((top.values, top.indices, ending, entropy))
         self._last = logs
@@ -153,15 +155,20 @@ class _StepWatcher(LogitsProcessor):
 
 
 class _NotingCriteria(StoppingCriteriaList):
-    """The criteria of one call; notes, row by row, the first that said stop and how long the row was then."""
+    """The criteria of one call; notes the ids for which one said stop, and the last that did.
+
+    The last, as generate lists the length and the time first: a text that ends on its last token is not cut off.
+    """
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
         stop = torch.full((input_ids.shape[0],), False, device=input_ids.device, dtype=torch.bool)
         for criterion in self:
-            said = criterion(input_ids, scores, **kwargs)
+            said = torch.zeros_like(stop) | criterion(input_ids, scores, **kwargs)  # a criterion may return one bool
             stop = stop | said
-            for row in said.nonzero().flatten().tolist() if torch.is_tensor(said) else []:
-                self.noted.setdefault(row, (input_ids.shape[1], type(criterion).__name__))
+            for row in set(said.nonzero().flatten().tolist()) - self.ended:
+                self.noted[tuple(input_ids[row].tolist())] = type(criterion).__name__
+        if self.rows_stay:
+            self.ended |= set(stop.nonzero().flatten().tolist())
         return stop
 
 
@@ -172,7 +179,7 @@ def _noting_criteria(model):
     `_get_stopping_criteria` is private to transformers (seen in 5.0 to 5.23): where it is missing, `_stop` reads the
     reason from the ids, and the settings stay what `_merged_settings` makes of the public ones.
     """
-    noted = {"rows": {}}
+    noted = {"stops": {}}
     original = getattr(model, "_get_stopping_criteria", None)
     if original is None:
         yield noted
@@ -180,7 +187,10 @@ def _noting_criteria(model):
 
     def noting(generation_config, *args, **kwargs):
         criteria = _NotingCriteria(original(generation_config, *args, **kwargs))
-        criteria.noted, noted["settings"] = noted["rows"], copy.deepcopy(generation_config)
+        criteria.noted, noted["settings"] = noted["stops"], copy.deepcopy(generation_config)
+        criteria.ended, criteria.rows_stay = set(), (generation_config.num_beams or 1) == 1  # beams change places
+        for name in [name for name in vars(noted["settings"]) if name.endswith("_tensor")]:
+            delattr(noted["settings"], name)  # private copies of the ids, which a printed configuration chokes on
         return criteria
 
     before = vars(model).get("_get_stopping_criteria")
@@ -198,19 +208,23 @@ def _noting_criteria(model):
 
 def _call(inputs: dict, output_ids: torch.Tensor, noted: dict, watcher: "_StepWatcher", tokenizer) -> Call:
     input_ids = inputs["input_ids"]
-    mask = inputs.get("attention_mask")
+    mask = inputs.get("attention_mask")  # of the tokenizer's output, or the caller's keyword
     mask = torch.ones_like(input_ids) if mask is None else mask
     settings = noted["settings"]
     width = input_ids.shape[1]
     copies = output_ids.shape[0] // input_ids.shape[0]  # num_return_sequences
     watcher.note_chosen(output_ids[:, -1])
-    beams = (settings.num_beams or 1) > 1  # criteria and processors then see beams, which are not the rows returned
-    lined_up = not beams and len(watcher.kept) == len(watcher.chosen) == output_ids.shape[1] - width
+    one_by_one = settings.get_generation_mode(inputs.get("assistant_model")) in (
+        GenerationMode.GREEDY_SEARCH,
+        GenerationMode.SAMPLE,
+    )
+    # on an Apple GPU, generate computes one step more than it returns
+    lined_up = one_by_one and len(watcher.kept) - (output_ids.shape[1] - width) in (0, 1)
     rows = []
     for n in range(output_ids.shape[0]):
         prompt = input_ids[n // copies][mask[n // copies].bool()].tolist()
         new = output_ids[n, width:].tolist()
-        end, why = _stop(new, settings, None if beams else noted["rows"].get(n), width)
+        end, why = _stop(output_ids[n].tolist(), width, settings, noted["stops"])
         steps = _steps(watcher, n, new[:end], tokenizer) if lined_up else []
         rows.append(
             Row(
@@ -225,27 +239,33 @@ def _call(inputs: dict, output_ids: torch.Tensor, noted: dict, watcher: "_StepWa
     return Call(input_ids.cpu(), mask.cpu(), output_ids.cpu(), settings, rows)
 
 
-def _merged_settings(model, generate_kwargs) -> GenerationConfig:
+def _merged_settings(model, generate_kwargs, width: int) -> GenerationConfig:
+    """What generate would make of the settings; only read where transformers did not tell."""
     settings = copy.deepcopy(generate_kwargs.get("generation_config") or model.generation_config)
+    for name, value in vars(model.generation_config).items():
+        if getattr(settings, name, None) is None:
+            setattr(settings, name, copy.deepcopy(value))
     settings.update(**generate_kwargs)
+    if settings.max_new_tokens is not None or settings.max_length is None:
+        settings.max_length = width + (settings.max_new_tokens or 20)
     return settings
 
 
 def _end_ids(settings: GenerationConfig) -> list[int]:
     end_ids = settings.eos_token_id
-    return [end_ids] if isinstance(end_ids, int) else list(end_ids or [])
+    return [] if end_ids is None else torch.as_tensor(end_ids).flatten().tolist()
 
 
-def _stop(new: list[int], settings: GenerationConfig, noted: tuple[int, str] | None, width: int) -> tuple[int, str]:
-    """How many of the new ids were generated before the padding, and why the row stopped there."""
-    if noted:
-        length, criterion = noted
-        return length - width, STOP_NAMES.get(criterion, criterion)
+def _stop(ids: list[int], width: int, settings: GenerationConfig, stops: dict[tuple, str]) -> tuple[int, str]:
+    """How many new ids a row has before its padding, and why it stopped there."""
     end_ids = _end_ids(settings)
-    for position, token_id in enumerate(new):
-        if token_id in end_ids:
-            return position + 1, "end-of-sequence"
-    return len(new), "length" if len(new) >= (settings.max_new_tokens or 20) else "unknown"
+    for length in range(width + 1, len(ids) + 1):
+        criterion = stops.get(tuple(ids[:length]))
+        if ids[length - 1] in end_ids and (criterion or not stops):
+            return length - width, "end-of-sequence"
+        if criterion:
+            return length - width, STOP_NAMES.get(criterion, criterion)
+    return len(ids) - width, "length" if len(ids) >= settings.max_length else "unknown"
 
 
 def _steps(watcher: _StepWatcher, row: int, new: list[int], tokenizer) -> list[Step]:

@@ -5,34 +5,50 @@ The title states the finding. Prompt, new, special and padding tokens differ in 
 """
 
 import io
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import torch
+from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.text import Text
 
-from pitfalls.calls import Call, Step
+from pitfalls.calls import Call, Candidate, Step
 
 WIDTH = 9.0  # inches: a notebook's column
 LETTERS = 104  # monospace letters of size 9 across that width
 
 STYLES = {
     "prompt": {"facecolor": "#e4e4e4", "edgecolor": "#8a8a8a"},
-    "new": {"facecolor": "#ffd28a", "edgecolor": "#b36b00"},
+    "new": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
     "end": {"facecolor": "#444444", "edgecolor": "#000000"},
     "special": {"facecolor": "#ffffff", "edgecolor": "#5f5f5f", "linestyle": "--"},
     "padding": {"facecolor": "#ffffff", "edgecolor": "#b0b0b0", "hatch": "////"},
-    "system": {"facecolor": "#b9a3e3", "edgecolor": "#5b3c99"},
+    "system": {"facecolor": "#9d82d6", "edgecolor": "#5b3c99"},
     "user": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5"},
-    "assistant": {"facecolor": "#ffd28a", "edgecolor": "#b36b00"},
+    "assistant": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
 }
 BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
 
 
 def visible(text: str) -> str:
-    """Spaces and line breaks as signs that can be seen: `·`, `⏎`, `⇥`."""
-    return text.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
+    """Spaces and line breaks as signs that can be seen: `·`, `⏎`, `⇥`. Letters that the font lacks as `\\u672c`."""
+    return "".join(_SIGNS.get(letter) or (letter if _drawable(letter) else ascii(letter)[1:-1]) for letter in text)
+
+
+_SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
+
+
+def _drawable(letter: str) -> bool:
+    return letter.isprintable() and ord(letter) in _font()
+
+
+@cache
+def _font() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont("monospace")).get_charmap())
 
 
 def token_strip(
@@ -51,6 +67,8 @@ def token_strip(
         title = title or f"{len(prompt)} tokens"
     cells = [_cell(tokenizer, token_id, "prompt") for token_id in prompt]
     cells += [_cell(tokenizer, token_id, "new") for token_id in new]
+    if new and recorded.stopped_by == "end-of-sequence":
+        cells[-1] = (*cells[-1][:2], "end")
     lines = _wrap(cells)
     figure, axis = _canvas(0.5 + 0.48 * len(lines), title)
     _draw_cells(axis, lines)
@@ -65,19 +83,20 @@ def next_token(
     `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
     with the tokens of the first.
     """
+    taken = None
     if isinstance(source, Step):
-        panels = {"": [(c.text, c.probability) for c in source.candidates[:top]]}
-        chosen = source.chosen.text
+        candidates, taken = _shown(source, top)
+        panels = {"": [(c.text, c.probability) for c in candidates]}
     else:
         named = source if isinstance(source, Mapping) else {"": source}
         probabilities = {name: torch.softmax(logits.detach().float().flatten(), -1) for name, logits in named.items()}
-        ids = next(iter(probabilities.values())).topk(top).indices.tolist()
+        first = next(iter(probabilities.values()))
+        ids = first.topk(min(top, len(first))).indices.tolist()
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
-        chosen = None
     title = title or _finding(next(iter(panels.values())))
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * top), sharey=True, squeeze=False)
     for axis, (name, bars) in zip(axes[0], panels.items(), strict=True):
-        _draw_bars(axis, bars, chosen)
+        _draw_bars(axis, bars, taken)
         axis.set_title(name, fontsize=10)
     axes[0][0].invert_yaxis()
     return _titled(figure, title)
@@ -90,29 +109,30 @@ def generation(
 
     Raises `ValueError` for a call without recorded steps.
     """
-    shown = call.rows[row].steps[first : first + steps]
+    shown = _recorded_steps(call, row)[first : first + steps]
     if not shown:
-        raise ValueError("This call has no recorded steps: beam search and assisted decoding leave none.")
+        raise ValueError(f"Step {first} is beyond the {len(call.rows[row].steps)} recorded ones.")
     greedy = sum(step.chosen.token_id == step.candidates[0].token_id for step in shown)
     title = title or f"In {greedy} of {len(shown)} steps the likeliest token was taken"
     figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + 0.36 * (top + 1)))
+    letters = min(10, 110 // len(shown))  # what fits into a column
+    replaced = any(step.chosen.token_id not in [c.token_id for c in step.candidates[:top]] for step in shown)
     for x, step in enumerate(shown):
-        candidates = step.candidates[:top]
-        if step.chosen.token_id not in [c.token_id for c in candidates]:
-            candidates = [*candidates[: top - 1], step.chosen]
+        candidates, taken_at = _shown(step, top)
         for y, candidate in enumerate(candidates):
-            taken = candidate.token_id == step.chosen.token_id
+            taken = y == taken_at
             shade = 1 - 0.6 * candidate.probability
             axis.add_patch(
                 plt.Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=(1, shade, shade * 0.85),
                               edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6)
             )  # fmt: skip
             share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
-            label = f"{_short(visible(candidate.text), 10)}\n{share}"
+            label = f"{_short(visible(candidate.text), letters)}\n{share}"
             axis.text(x, y, label, ha="center", va="center", fontsize=8, family="monospace")
     axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
-    axis.set_xticklabels([f"step {first + n + 1}" for n in range(len(shown))], fontsize=8)
-    axis.set_yticklabels([f"{n + 1}." for n in range(top)], fontsize=8)
+    word = "step " if len(shown) <= 14 else ""
+    axis.set_xticklabels([f"{word}{first + n + 1}" for n in range(len(shown))], fontsize=8)
+    axis.set_yticklabels([*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=8)
     _no_frame(axis)
     return _titled(figure, title)
 
@@ -125,8 +145,9 @@ def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    texts = [[_short(visible(tokenizer.decode([i])), 9) for i in row] for row in ids.tolist()]
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + 0.72 * len(texts)))
+    letters = max(4, min(9, 90 // ids.shape[1]))  # what fits into a column
+    texts = [[_short(visible(tokenizer.decode([i])), letters) for i in row] for row in ids.tolist()]
+    figure, axis = plt.subplots(figsize=(max(WIDTH, 0.45 * ids.shape[1]), 0.9 + 0.72 * len(texts)))
     for y, row in enumerate(texts):
         for x, text in enumerate(row):
             seen = bool(mask[y, x])
@@ -152,15 +173,7 @@ def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
 
 def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, title: str | None = None) -> Figure:
     """What `apply_chat_template` makes of the messages, coloured by role; what the template adds itself is dashed."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    parts, position = [], 0
-    for message in messages:
-        content = message["content"].strip()
-        start = text.find(content, position)
-        if content and start >= 0:
-            parts += [("special", text[position:start]), (message["role"], text[start : start + len(content)])]
-            position = start + len(content)
-    parts.append(("special", text[position:]))
+    parts = _chat_parts(tokenizer, messages, add_generation_prompt)
     cells = [
         (piece, "", role if role in STYLES else "new")
         for role, part in parts
@@ -168,8 +181,9 @@ def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, ti
     ]
     lines = _wrap(cells)
     own = sum(len(part) for role, part in parts if role != "special")
-    title = title or f"{own} characters are yours, {len(text) - own} come from the template"
-    figure, axis = _canvas(0.75 + 0.34 * len(lines), title)
+    template = sum(len(part) for role, part in parts if role == "special")
+    title = title or f"{own} characters are yours, {template} come from the template"
+    figure, axis = _canvas(0.85 + 0.34 * len(lines), title, below=0.3)
     _draw_cells(axis, lines, height=0.62)
     roles = ["special", *dict.fromkeys(message["role"] for message in messages if message["role"] in STYLES)]
     handles = [Patch(label="template" if role == "special" else role, **STYLES[role]) for role in roles]
@@ -181,21 +195,24 @@ def memory(bytes_by_format: Mapping[str, int], title: str | None = None) -> Figu
     """The size of the same weights in each format, in MB or GB, and of the smallest against the first."""
     names, sizes = list(bytes_by_format), list(bytes_by_format.values())
     least = min(range(len(sizes)), key=sizes.__getitem__)
-    title = title or f"{names[least]} takes {sizes[least] / sizes[0]:.0%} of the memory of {names[0]}"
+    labels = [f"{size / 1e9:.1f} GB" if max(sizes) >= 2e9 else f"{size / 1e6:.0f} MB" for size in sizes]
+    finding = f"{sizes[least] / sizes[0]:.0%} of the memory of {names[0]}" if least else labels[0]
     figure, axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.42 * len(sizes)))
     bars = axis.barh(names, sizes, color=BAR, edgecolor="black", linewidth=0.6)
-    labels = [f" {size / 1e9:.1f} GB" if max(sizes) >= 2e9 else f" {size / 1e6:.0f} MB" for size in sizes]
-    axis.bar_label(bars, labels, fontsize=9)
+    axis.bar_label(bars, [f" {label}" for label in labels], fontsize=9)
     axis.set_xlim(0, max(sizes) * 1.15)
     axis.invert_yaxis()
     axis.set_xticks([])
     _no_frame(axis)
-    return _titled(figure, title)
+    return _titled(figure, title or f"{names[least]} takes {finding}")
 
 
 def loop(call: Call, tokenizer, step: int, top: int = 8) -> Figure:
-    """One turn of the generation loop: the text so far, the candidates for the next token, the one that is taken."""
-    recorded = call.rows[0]
+    """One turn of the generation loop: the text so far, the candidates for the next token, the one that is taken.
+
+    Raises `ValueError` for a call without recorded steps.
+    """
+    recorded, current = call.rows[0], _recorded_steps(call, 0)[step]
     so_far = [_cell(tokenizer, i, "prompt") for i in recorded.prompt_ids]
     so_far += [_cell(tokenizer, i, "new") for i in recorded.new_ids[:step]]
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 3.6), height_ratios=[1, 2.4])
@@ -203,17 +220,20 @@ def loop(call: Call, tokenizer, step: int, top: int = 8) -> Figure:
     _prepare_canvas(above)
     _draw_cells(above, lines)
     above.set_ylim(1.5, -0.5)
-    current = recorded.steps[step]
-    _draw_bars(below, [(c.text, c.probability) for c in current.candidates[:top]], current.chosen.text)
+    candidates, taken = _shown(current, top)
+    _draw_bars(below, [(c.text, c.probability) for c in candidates], taken)
     below.set_xlim(0, 1.1)
     below.invert_yaxis()
     return _titled(
-        figure, f"Step {step + 1}: {visible(current.chosen.text)!r} is taken, at {current.chosen.probability:.0%}"
+        figure, f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {_percent(current.chosen.probability)}"
     )
 
 
 def animate(figures: Sequence[Figure], seconds: float = 1.2):
-    """The figures one after the other, for ever, as one image that a saved notebook keeps (an animated PNG)."""
+    """The figures one after the other, for ever, as one image that a saved notebook keeps (an animated PNG).
+
+    Raises `ValueError` for no figures, or figures of different sizes.
+    """
     from IPython.display import Image as NotebookImage
     from PIL import Image
 
@@ -221,7 +241,15 @@ def animate(figures: Sequence[Figure], seconds: float = 1.2):
     for figure in figures:
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=80, facecolor="white")
-        frames.append(Image.open(buffer).convert("RGB").quantize(64))
+        frames.append(Image.open(buffer).convert("RGB"))
+    if len({frame.size for frame in frames}) != 1:
+        raise ValueError("An animation takes one figure or more, all of one size.")
+    width, height = frames[0].size
+    together = Image.new("RGB", (width, height * len(frames)))  # one palette: Pillow 11 keeps no other
+    for n, frame in enumerate(frames):
+        together.paste(frame, (0, n * height))
+    together = together.quantize(64)
+    frames = [together.crop((0, n * height, width, (n + 1) * height)) for n in range(len(frames))]
     stream = io.BytesIO()
     times = [int(seconds * 1000)] * (len(frames) - 1) + [int(seconds * 2500)]
     frames[0].save(stream, format="PNG", save_all=True, append_images=frames[1:], duration=times, loop=0)
@@ -232,12 +260,49 @@ def animate(figures: Sequence[Figure], seconds: float = 1.2):
 
 
 def _cell(tokenizer, token_id: int, style: str) -> tuple[str, str, str]:
-    if token_id == tokenizer.eos_token_id and style == "new":
-        style = "end"
-    elif token_id in tokenizer.all_special_ids:
+    if token_id in tokenizer.all_special_ids:
         style = "special"
     text = tokenizer.decode([token_id])
     return visible(text if "�" not in text else tokenizer.convert_ids_to_tokens(token_id)), str(token_id), style
+
+
+def _chat_parts(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, str]]:
+    """The rendered messages as (role or "special", text). A rendering of marks shows where the contents stand."""
+
+    def render(chat: list[dict]) -> str:
+        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+    text = render(messages)
+    marked = render([message | {"content": f"\ue000{n}\ue001"} for n, message in enumerate(messages)])
+    before, *rest = re.split("\ue000(\\d+)\ue001", marked)
+    parts, position = [], 0
+    for number, after in zip(rest[::2], rest[1::2], strict=True):
+        message, start = messages[int(number)], position + len(before)
+        stripped = message["content"].strip()
+        own = next((own for own in (message["content"], stripped) if text.startswith(own + after, start)), None)
+        if own is None:  # a template that treats this content in its own way
+            own, start = stripped, text.find(stripped, position)
+        if own and start >= 0:
+            parts += [("special", text[position:start]), (message["role"], own)]
+            position, before = start + len(own), after
+        else:
+            before = before + after
+    return [*parts, ("special", text[position:])]
+
+
+def _recorded_steps(call: Call, row: int) -> list[Step]:
+    if not call.rows[row].steps:
+        raise ValueError("This call has no recorded steps: beam search and assisted decoding leave none.")
+    return call.rows[row].steps
+
+
+def _shown(step: Step, top: int) -> tuple[list[Candidate], int]:
+    """The likeliest candidates and the place of the taken one among them; it is the last if it was less likely."""
+    shown = step.candidates[:top]
+    ids = [candidate.token_id for candidate in shown]
+    if step.chosen.token_id in ids:
+        return shown, ids.index(step.chosen.token_id)
+    return [*shown[: top - 1], step.chosen], min(top, len(shown) + 1) - 1
 
 
 def _pieces(text: str) -> list[str]:
@@ -269,10 +334,10 @@ def _width(text: str, note: str) -> float:
     return max(len(text.rstrip("\n")), 0.75 * len(note)) + 1.2
 
 
-def _canvas(height: float, title: str) -> tuple[Figure, plt.Axes]:
+def _canvas(height: float, title: str, below: float = 0) -> tuple[Figure, plt.Axes]:
     figure, axis = plt.subplots(figsize=(WIDTH, height))
     _prepare_canvas(axis)
-    return _titled(figure, title), axis
+    return _titled(figure, title, below / height), axis
 
 
 def _prepare_canvas(axis) -> None:
@@ -290,18 +355,18 @@ def _draw_cells(axis, lines, height: float = 0.86) -> None:
                                           linewidth=0.8, **STYLES[style]))  # fmt: skip
             ink = "white" if style == "end" else "black"
             axis.text(x + width / 2, y - (0.16 if note else 0), text, ha="center", va="center", fontsize=9,
-                      family="monospace", color=ink)  # fmt: skip
+                      family="monospace", color=ink, parse_math=False)  # fmt: skip
             axis.text(x + width / 2, y + 0.25, note, ha="center", va="center", fontsize=6, color=ink)
             x += width
     axis.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def _draw_bars(axis, bars: list[tuple[str, float]], chosen: str | None) -> None:
+def _draw_bars(axis, bars: list[tuple[str, float]], taken: int | None) -> None:
     names = [f"{_short(visible(text), 14)}" for text, _ in bars]
-    colors = [BAR_CHOSEN if text == chosen else BAR for text, _ in bars]
+    colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
     drawn = axis.barh(range(len(bars)), [p for _, p in bars], color=colors, edgecolor="black", linewidth=0.6)
-    for bar, (text, _) in zip(drawn, bars, strict=True):
-        bar.set_linewidth(2 if text == chosen else 0.6)
+    for n, bar in enumerate(drawn):
+        bar.set_linewidth(2 if n == taken else 0.6)
     axis.bar_label(drawn, [f" {_percent(p)}" for _, p in bars], fontsize=8)
     axis.set_yticks(range(len(bars)), names, family="monospace", fontsize=9)
     axis.set_xlim(0, max(0.05, *(p for _, p in bars)) * 1.22)
@@ -312,7 +377,7 @@ def _draw_bars(axis, bars: list[tuple[str, float]], chosen: str | None) -> None:
 def _finding(bars: list[tuple[str, float]]) -> str:
     text, probability = bars[0]
     share = sum(p for _, p in bars)
-    return f"{visible(text)!r} gets {_percent(probability)}; these {len(bars)} tokens share {_percent(share)}"
+    return f"'{visible(text)}' gets {_percent(probability)}; these {len(bars)} tokens share {_percent(share)}"
 
 
 def _percent(probability: float) -> str:
@@ -330,8 +395,10 @@ def _no_frame(axis) -> None:
     axis.tick_params(length=0)
 
 
-def _titled(figure: Figure, title: str) -> Figure:
+def _titled(figure: Figure, title: str, below: float = 0) -> Figure:
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    figure.tight_layout(rect=(0, 0, 1, 1))
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar sign is one
+    figure.tight_layout(rect=(0, below, 1, 1))
     plt.close(figure)
     return figure
