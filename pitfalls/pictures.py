@@ -7,48 +7,31 @@ The title states the finding. Prompt, new, special and padding tokens differ in 
 import io
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import torch
-from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Patch
-from matplotlib.text import Text
+from matplotlib.patches import Patch
 
 from pitfalls.calls import Call, Candidate, Step
-
-WIDTH = 9.0  # inches: a notebook's column
-LETTERS = 104  # monospace letters of size 9 across that width
-
-STYLES = {
-    "prompt": {"facecolor": "#e4e4e4", "edgecolor": "#8a8a8a"},
-    "new": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
-    "end": {"facecolor": "#444444", "edgecolor": "#000000"},
-    "special": {"facecolor": "#ffffff", "edgecolor": "#5f5f5f", "linestyle": "--"},
-    "padding": {"facecolor": "#ffffff", "edgecolor": "#b0b0b0", "hatch": "////"},
-    "system": {"facecolor": "#9d82d6", "edgecolor": "#5b3c99"},
-    "user": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5"},
-    "assistant": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
-}
-BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
-
-
-def visible(text: str) -> str:
-    """Spaces and line breaks as signs that can be seen: `·`, `⏎`, `⇥`. Letters that the font lacks as `\\u672c`."""
-    return "".join(_SIGNS.get(letter) or (letter if _drawable(letter) else ascii(letter)[1:-1]) for letter in text)
-
-
-_SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
-
-
-def _drawable(letter: str) -> bool:
-    return letter.isprintable() and ord(letter) in _font()
-
-
-@cache
-def _font() -> frozenset[int]:
-    return frozenset(font_manager.get_font(font_manager.findfont("monospace")).get_charmap())
+from pitfalls.drawing import (
+    BAR,
+    STYLES,
+    WIDTH,
+    canvas,
+    cell,
+    draw_bars,
+    draw_cells,
+    finding,
+    no_frame,
+    percent,
+    pieces,
+    prepare_canvas,
+    short,
+    titled,
+    visible,
+    wrap,
+)
 
 
 def token_strip(
@@ -65,13 +48,13 @@ def token_strip(
     else:
         prompt, new = torch.as_tensor(source).flatten().tolist(), []
         title = title or f"{len(prompt)} tokens"
-    cells = [_cell(tokenizer, token_id, "prompt") for token_id in prompt]
-    cells += [_cell(tokenizer, token_id, "new") for token_id in new]
+    cells = [cell(tokenizer, token_id, "prompt") for token_id in prompt]
+    cells += [cell(tokenizer, token_id, "new") for token_id in new]
     if new and recorded.stopped_by == "end-of-sequence":
         cells[-1] = (*cells[-1][:2], "end")
-    lines = _wrap(cells)
-    figure, axis = _canvas(0.5 + 0.48 * len(lines), title)
-    _draw_cells(axis, lines)
+    lines = wrap(cells)
+    figure, axis = canvas(0.5 + 0.48 * len(lines), title)
+    draw_cells(axis, lines)
     return figure
 
 
@@ -93,13 +76,13 @@ def next_token(
         first = next(iter(probabilities.values()))
         ids = first.topk(min(top, len(first))).indices.tolist()
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
-    title = title or _finding(next(iter(panels.values())))
+    title = title or finding(next(iter(panels.values())))
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * top), sharey=True, squeeze=False)
     for axis, (name, bars) in zip(axes[0], panels.items(), strict=True):
-        _draw_bars(axis, bars, taken)
+        draw_bars(axis, bars, taken)
         axis.set_title(name, fontsize=10)
     axes[0][0].invert_yaxis()
-    return _titled(figure, title)
+    return titled(figure, title)
 
 
 def generation(
@@ -127,14 +110,14 @@ def generation(
                               edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6)
             )  # fmt: skip
             share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
-            label = f"{_short(visible(candidate.text), letters)}\n{share}"
+            label = f"{short(visible(candidate.text), letters)}\n{share}"
             axis.text(x, y, label, ha="center", va="center", fontsize=8, family="monospace")
     axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
     word = "step " if len(shown) <= 14 else ""
     axis.set_xticklabels([f"{word}{first + n + 1}" for n in range(len(shown))], fontsize=8)
     axis.set_yticklabels([*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=8)
-    _no_frame(axis)
-    return _titled(figure, title)
+    no_frame(axis)
+    return titled(figure, title)
 
 
 def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
@@ -146,7 +129,7 @@ def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     letters = max(4, min(9, 90 // ids.shape[1]))  # what fits into a column
-    texts = [[_short(visible(tokenizer.decode([i])), letters) for i in row] for row in ids.tolist()]
+    texts = [[short(visible(tokenizer.decode([i])), letters) for i in row] for row in ids.tolist()]
     figure, axis = plt.subplots(figsize=(max(WIDTH, 0.45 * ids.shape[1]), 0.9 + 0.72 * len(texts)))
     for y, row in enumerate(texts):
         for x, text in enumerate(row):
@@ -167,8 +150,8 @@ def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
     axis.text(x_right + 0.1, (len(texts) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=8)
     axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(texts) - 0.4, -0.6), xticks=[], yticks=range(len(texts)))
     axis.set_yticklabels([f"row {n}" for n in range(len(texts))], fontsize=8)
-    _no_frame(axis)
-    return _titled(figure, title)
+    no_frame(axis)
+    return titled(figure, title)
 
 
 def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, title: str | None = None) -> Figure:
@@ -177,14 +160,14 @@ def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, ti
     cells = [
         (piece, "", role if role in STYLES else "new")
         for role, part in parts
-        for piece in _pieces(visible(part).replace("⏎", "⏎\n"))
+        for piece in pieces(visible(part).replace("⏎", "⏎\n"))
     ]
-    lines = _wrap(cells)
+    lines = wrap(cells)
     own = sum(len(part) for role, part in parts if role != "special")
     template = sum(len(part) for role, part in parts if role == "special")
     title = title or f"{own} characters are yours, {template} come from the template"
-    figure, axis = _canvas(0.85 + 0.34 * len(lines), title, below=0.3)
-    _draw_cells(axis, lines, height=0.62)
+    figure, axis = canvas(0.85 + 0.34 * len(lines), title, below=0.3)
+    draw_cells(axis, lines, height=0.62)
     roles = ["special", *dict.fromkeys(message["role"] for message in messages if message["role"] in STYLES)]
     handles = [Patch(label="template" if role == "special" else role, **STYLES[role]) for role in roles]
     figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, frameon=False)
@@ -203,8 +186,8 @@ def memory(bytes_by_format: Mapping[str, int], title: str | None = None) -> Figu
     axis.set_xlim(0, max(sizes) * 1.15)
     axis.invert_yaxis()
     axis.set_xticks([])
-    _no_frame(axis)
-    return _titled(figure, title or f"{names[least]} takes {finding}")
+    no_frame(axis)
+    return titled(figure, title or f"{names[least]} takes {finding}")
 
 
 def loop(call: Call, tokenizer, step: int, top: int = 8) -> Figure:
@@ -213,19 +196,19 @@ def loop(call: Call, tokenizer, step: int, top: int = 8) -> Figure:
     Raises `ValueError` for a call without recorded steps.
     """
     recorded, current = call.rows[0], _recorded_steps(call, 0)[step]
-    so_far = [_cell(tokenizer, i, "prompt") for i in recorded.prompt_ids]
-    so_far += [_cell(tokenizer, i, "new") for i in recorded.new_ids[:step]]
+    so_far = [cell(tokenizer, i, "prompt") for i in recorded.prompt_ids]
+    so_far += [cell(tokenizer, i, "new") for i in recorded.new_ids[:step]]
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 3.6), height_ratios=[1, 2.4])
-    lines = _wrap(so_far)[-2:]
-    _prepare_canvas(above)
-    _draw_cells(above, lines)
+    lines = wrap(so_far)[-2:]
+    prepare_canvas(above)
+    draw_cells(above, lines)
     above.set_ylim(1.5, -0.5)
     candidates, taken = _shown(current, top)
-    _draw_bars(below, [(c.text, c.probability) for c in candidates], taken)
+    draw_bars(below, [(c.text, c.probability) for c in candidates], taken)
     below.set_xlim(0, 1.1)
     below.invert_yaxis()
-    return _titled(
-        figure, f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {_percent(current.chosen.probability)}"
+    return titled(
+        figure, f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {percent(current.chosen.probability)}"
     )
 
 
@@ -254,16 +237,6 @@ def animate(figures: Sequence[Figure], seconds: float = 1.2):
     times = [int(seconds * 1000)] * (len(frames) - 1) + [int(seconds * 2500)]
     frames[0].save(stream, format="PNG", save_all=True, append_images=frames[1:], duration=times, loop=0)
     return NotebookImage(data=stream.getvalue(), format="png")
-
-
-# --- drawing -----------------------------------------------------------------------------------------------------
-
-
-def _cell(tokenizer, token_id: int, style: str) -> tuple[str, str, str]:
-    if token_id in tokenizer.all_special_ids:
-        style = "special"
-    text = tokenizer.decode([token_id])
-    return visible(text if "�" not in text else tokenizer.convert_ids_to_tokens(token_id)), str(token_id), style
 
 
 def _chat_parts(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, str]]:
@@ -303,102 +276,3 @@ def _shown(step: Step, top: int) -> tuple[list[Candidate], int]:
     if step.chosen.token_id in ids:
         return shown, ids.index(step.chosen.token_id)
     return [*shown[: top - 1], step.chosen], min(top, len(shown) + 1) - 1
-
-
-def _pieces(text: str) -> list[str]:
-    """Words that may stand on different lines; a line break ends a piece."""
-    return [word for line in text.splitlines(keepends=True) for word in _words(line)]
-
-
-def _words(line: str) -> list[str]:
-    words, room = [], LETTERS - 6
-    for start in range(0, len(line), room):
-        words.append(line[start : start + room])
-    return words
-
-
-def _wrap(cells: list[tuple[str, str, str]]) -> list[list[tuple[str, str, str]]]:
-    lines, used = [[]], 0.0
-    for text, note, style in cells:
-        width = _width(text, note)
-        if lines[-1] and used + width > LETTERS:
-            lines, used = [*lines, []], 0.0
-        lines[-1].append((text.rstrip("\n"), note, style))
-        used += width
-        if text.endswith("\n"):
-            lines, used = [*lines, []], 0.0
-    return [line for line in lines if line] or [[]]
-
-
-def _width(text: str, note: str) -> float:
-    return max(len(text.rstrip("\n")), 0.75 * len(note)) + 1.2
-
-
-def _canvas(height: float, title: str, below: float = 0) -> tuple[Figure, plt.Axes]:
-    figure, axis = plt.subplots(figsize=(WIDTH, height))
-    _prepare_canvas(axis)
-    return _titled(figure, title, below / height), axis
-
-
-def _prepare_canvas(axis) -> None:
-    axis.set_xlim(0, LETTERS)
-    axis.axis("off")
-
-
-def _draw_cells(axis, lines, height: float = 0.86) -> None:
-    for y, line in enumerate(lines):
-        x = 0.0
-        for text, note, style in line:
-            width = _width(text, note)
-            axis.add_patch(FancyBboxPatch((x + 0.15, y - height / 2), width - 0.3, height,
-                                          boxstyle="round,pad=0,rounding_size=0.12", mutation_aspect=0.2,
-                                          linewidth=0.8, **STYLES[style]))  # fmt: skip
-            ink = "white" if style == "end" else "black"
-            axis.text(x + width / 2, y - (0.16 if note else 0), text, ha="center", va="center", fontsize=9,
-                      family="monospace", color=ink, parse_math=False)  # fmt: skip
-            axis.text(x + width / 2, y + 0.25, note, ha="center", va="center", fontsize=6, color=ink)
-            x += width
-    axis.set_ylim(len(lines) - 0.5, -0.5)
-
-
-def _draw_bars(axis, bars: list[tuple[str, float]], taken: int | None) -> None:
-    names = [f"{_short(visible(text), 14)}" for text, _ in bars]
-    colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
-    drawn = axis.barh(range(len(bars)), [p for _, p in bars], color=colors, edgecolor="black", linewidth=0.6)
-    for n, bar in enumerate(drawn):
-        bar.set_linewidth(2 if n == taken else 0.6)
-    axis.bar_label(drawn, [f" {_percent(p)}" for _, p in bars], fontsize=8)
-    axis.set_yticks(range(len(bars)), names, family="monospace", fontsize=9)
-    axis.set_xlim(0, max(0.05, *(p for _, p in bars)) * 1.22)
-    axis.set_xticks([])
-    _no_frame(axis)
-
-
-def _finding(bars: list[tuple[str, float]]) -> str:
-    text, probability = bars[0]
-    share = sum(p for _, p in bars)
-    return f"'{visible(text)}' gets {_percent(probability)}; these {len(bars)} tokens share {_percent(share)}"
-
-
-def _percent(probability: float) -> str:
-    if probability >= 0.001:
-        return f"{probability:.1%}"
-    return f"{probability * 100:.1g}%" if probability >= 1e-5 else "<0.001%"
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _no_frame(axis) -> None:
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
-
-
-def _titled(figure: Figure, title: str, below: float = 0) -> Figure:
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a dollar sign is one
-    figure.tight_layout(rect=(0, below, 1, 1))
-    plt.close(figure)
-    return figure

@@ -1,0 +1,151 @@
+"""What the figures are made of: token boxes, bars, titles, and text that can be seen and is never a formula."""
+
+from functools import cache
+
+from matplotlib import font_manager
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.text import Text
+
+WIDTH = 9.0  # inches: a notebook's column
+LETTERS = 104  # monospace letters of size 9 across that width
+
+STYLES = {
+    "prompt": {"facecolor": "#e4e4e4", "edgecolor": "#8a8a8a"},
+    "new": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
+    "end": {"facecolor": "#444444", "edgecolor": "#000000"},
+    "special": {"facecolor": "#ffffff", "edgecolor": "#5f5f5f", "linestyle": "--"},
+    "padding": {"facecolor": "#ffffff", "edgecolor": "#b0b0b0", "hatch": "////"},
+    "system": {"facecolor": "#9d82d6", "edgecolor": "#5b3c99"},
+    "user": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5"},
+    "assistant": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
+}
+BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
+
+
+def visible(text: str) -> str:
+    """Spaces and line breaks as signs that can be seen: `·`, `⏎`, `⇥`. Letters that the font lacks as `\\u672c`."""
+    return "".join(_SIGNS.get(letter) or (letter if _drawable(letter) else ascii(letter)[1:-1]) for letter in text)
+
+
+_SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
+
+
+def _drawable(letter: str) -> bool:
+    return letter.isprintable() and ord(letter) in _font()
+
+
+@cache
+def _font() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont("monospace")).get_charmap())
+
+
+def cell(tokenizer, token_id: int, style: str) -> tuple[str, str, str]:
+    """A token as (visible text, id, style): what `draw_cells` takes."""
+    if token_id in tokenizer.all_special_ids:
+        style = "special"
+    text = tokenizer.decode([token_id])
+    return visible(text if "�" not in text else tokenizer.convert_ids_to_tokens(token_id)), str(token_id), style
+
+
+def pieces(text: str) -> list[str]:
+    """The text cut where a line breaks, and where it gets too long for one."""
+    room = LETTERS - 6
+    lines = text.splitlines(keepends=True)
+    return [line[start : start + room] for line in lines for start in range(0, len(line), room)]
+
+
+def wrap(cells: list[tuple[str, str, str]]) -> list[list[tuple[str, str, str]]]:
+    """Cells in lines that fit the width; a cell that ends in a line break ends its line."""
+    lines, used = [[]], 0.0
+    for text, note, style in cells:
+        width = cell_width(text, note)
+        if lines[-1] and used + width > LETTERS:
+            lines, used = [*lines, []], 0.0
+        lines[-1].append((text.rstrip("\n"), note, style))
+        used += width
+        if text.endswith("\n"):
+            lines, used = [*lines, []], 0.0
+    return [line for line in lines if line] or [[]]
+
+
+def cell_width(text: str, note: str) -> float:
+    """Of one box, in letters."""
+    return max(len(text.rstrip("\n")), 0.75 * len(note)) + 1.2
+
+
+def canvas(height: float, title: str, below: float = 0) -> tuple[Figure, plt.Axes]:
+    """A figure for cells; `below` inches at its foot stay free."""
+    figure, axis = plt.subplots(figsize=(WIDTH, height))
+    prepare_canvas(axis)
+    return titled(figure, title, below / height), axis
+
+
+def prepare_canvas(axis) -> None:
+    """One unit of the x axis is one letter."""
+    axis.set_xlim(0, LETTERS)
+    axis.axis("off")
+
+
+def draw_cells(axis, lines, height: float = 0.86) -> None:
+    """The boxes, line by line from the top; `height` is the share of a line that a box takes."""
+    for y, line in enumerate(lines):
+        x = 0.0
+        for text, note, style in line:
+            width = cell_width(text, note)
+            axis.add_patch(FancyBboxPatch((x + 0.15, y - height / 2), width - 0.3, height,
+                                          boxstyle="round,pad=0,rounding_size=0.12", mutation_aspect=0.2,
+                                          linewidth=0.8, **STYLES[style]))  # fmt: skip
+            ink = "white" if style == "end" else "black"
+            axis.text(x + width / 2, y - (0.16 if note else 0), text, ha="center", va="center", fontsize=9,
+                      family="monospace", color=ink, parse_math=False)  # fmt: skip
+            axis.text(x + width / 2, y + 0.25, note, ha="center", va="center", fontsize=6, color=ink)
+            x += width
+    axis.set_ylim(len(lines) - 0.5, -0.5)
+
+
+def draw_bars(axis, bars: list[tuple[str, float]], taken: int | None) -> None:
+    """Horizontal bars of probabilities; `taken` is the place of the one to frame."""
+    names = [f"{short(visible(text), 14)}" for text, _ in bars]
+    colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
+    drawn = axis.barh(range(len(bars)), [p for _, p in bars], color=colors, edgecolor="black", linewidth=0.6)
+    for n, bar in enumerate(drawn):
+        bar.set_linewidth(2 if n == taken else 0.6)
+    axis.bar_label(drawn, [f" {percent(p)}" for _, p in bars], fontsize=8)
+    axis.set_yticks(range(len(bars)), names, family="monospace", fontsize=9)
+    axis.set_xlim(0, max(0.05, *(p for _, p in bars)) * 1.22)
+    axis.set_xticks([])
+    no_frame(axis)
+
+
+def finding(bars: list[tuple[str, float]]) -> str:
+    """The title that the bars speak for."""
+    text, probability = bars[0]
+    share = sum(p for _, p in bars)
+    return f"'{visible(text)}' gets {percent(probability)}; these {len(bars)} tokens share {percent(share)}"
+
+
+def percent(probability: float) -> str:
+    if probability >= 0.001:
+        return f"{probability:.1%}"
+    return f"{probability * 100:.1g}%" if probability >= 1e-5 else "<0.001%"
+
+
+def short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def no_frame(axis) -> None:
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+
+
+def titled(figure: Figure, title: str, below: float = 0) -> Figure:
+    """Set the title, lay out, close."""
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar sign is one
+    figure.tight_layout(rect=(0, below, 1, 1))
+    plt.close(figure)
+    return figure
