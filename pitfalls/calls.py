@@ -10,6 +10,7 @@ that returns its input and a `StoppingCriteriaList` that notes which criterion s
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,7 +144,7 @@ class _StepWatcher(LogitsProcessor):
         top = logs.topk(min(CANDIDATES, logs.shape[-1]), dim=-1)
         end_ids = [end_id for end_id in _end_ids(self.noted["settings"]) if 0 <= end_id < logs.shape[-1]]
         ending = logs[:, end_ids].exp().sum(dim=-1)
-        entropy = torch.special.entr(logs.exp()).sum(dim=-1) / torch.log(torch.tensor(2.0))
+        entropy = torch.special.entr(logs.exp()).sum(dim=-1) / math.log(2)
         self.kept.append((top.values, top.indices, ending, entropy))
         self._last = logs
         return scores

@@ -179,7 +179,7 @@ def memory(bytes_by_format: Mapping[str, int], title: str | None = None) -> Figu
     names, sizes = list(bytes_by_format), list(bytes_by_format.values())
     least = min(range(len(sizes)), key=sizes.__getitem__)
     labels = [f"{size / 1e9:.1f} GB" if max(sizes) >= 2e9 else f"{size / 1e6:.0f} MB" for size in sizes]
-    finding = f"{sizes[least] / sizes[0]:.0%} of the memory of {names[0]}" if least else labels[0]
+    takes = f"{sizes[least] / sizes[0]:.0%} of the memory of {names[0]}" if least else labels[0]
     figure, axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.42 * len(sizes)))
     bars = axis.barh(names, sizes, color=BAR, edgecolor="black", linewidth=0.6)
     axis.bar_label(bars, [f" {label}" for label in labels], fontsize=9)
@@ -187,7 +187,7 @@ def memory(bytes_by_format: Mapping[str, int], title: str | None = None) -> Figu
     axis.invert_yaxis()
     axis.set_xticks([])
     no_frame(axis)
-    return titled(figure, title or f"{names[least]} takes {finding}")
+    return titled(figure, title or f"{names[least]} takes {takes}")
 
 
 def loop(call: Call, tokenizer, step: int, top: int = 8) -> Figure:

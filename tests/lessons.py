@@ -62,7 +62,6 @@ def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbfor
         for output in cell.outputs:
             if "text" in output:  # a warning names the file that it comes from: keep what is the same everywhere
                 output.text = re.sub(r"\S*/site-packages/", ".../", output.text)
-        for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
             output.get("metadata", {}).clear()

@@ -470,18 +470,15 @@ def test_no_recorded_steps(draw, tokenizer):
 # --- padding -----------------------------------------------------------------------------------------------------
 
 
+def tiny_llama(**settings) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return LlamaForCausalLM(LlamaConfig(**sizes, **settings))
+
+
 def position_ids(inputs) -> torch.Tensor:
     """What generate hands to the model in its first step."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        pad_token_id=END,
-    )
-    model, got = LlamaForCausalLM(config), []
+    model, got = tiny_llama(vocab_size=49152, pad_token_id=END), []
     model.register_forward_pre_hook(lambda _, args, kwargs: got.append(kwargs["position_ids"]), with_kwargs=True)
     model.generate(**inputs, max_new_tokens=1, pad_token_id=END)
     return got[0]
@@ -707,16 +704,13 @@ def test_animation_of_no_figures():
 
 
 def test_a_recorded_call_fits_the_pictures(tokenizer):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=300,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        bos_token_id=None,
+    call = record(
+        tiny_llama(vocab_size=300, bos_token_id=None),
+        tokenizer,
+        torch.tensor([[50, 60]]),
+        max_new_tokens=3,
+        do_sample=True,
     )
-    call = record(LlamaForCausalLM(config), tokenizer, torch.tensor([[50, 60]]), max_new_tokens=3, do_sample=True)
     figure = check(pictures.token_strip(call, tokenizer))
     assert [note for _, note, _ in boxes(figure.axes[0])] == [str(token_id) for token_id in call.output_ids[0].tolist()]
     assert len(columns(check(pictures.generation(call)))) == len(call.new_ids)
