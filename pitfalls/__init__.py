@@ -15,6 +15,13 @@ _HOME = {
     "Call": "calls",
     "Row": "calls",
     "Step": "calls",
+    "check": "checks",
+    "watch": "watching",
+    "Report": "reports",
+    "Finding": "rules",
+    "PitfallError": "reports",
+    "checks": "checks",
+    "catalogue": "catalogue",
     "pictures": "pictures",
 }
 __all__ = list(_HOME)

@@ -1,8 +1,10 @@
 """`python -m pitfalls`: is this machine ready for the course? Fetches the model if it is not there yet.
 
 Prints one line per check and what to do about each that is not in order. Exit status 1 when the course can't run.
+`python -m pitfalls rules` lists the rules of the inspector, `python -m pitfalls rules padding-side` shows one in full.
 """
 
+import argparse
 import platform
 import shutil
 import sys
@@ -90,7 +92,7 @@ def model() -> Iterator[Finding]:
     yield Finding("ok", f"{shutil.disk_usage(folder).free / 1e9:.1f} GB of disk free there")
 
 
-def main() -> int:
+def check_machine() -> int:
     stopped = False
     for check in (python_version, packages, device, memory, model):
         for finding in check():
@@ -103,6 +105,25 @@ def main() -> int:
             return 1
     print("\nReady. Open a lesson in notebooks/, or run `make lab`.")
     return 0
+
+
+def show_rules(name: str | None) -> int:
+    from pitfalls import catalogue
+
+    try:
+        print(catalogue.describe(name) if name else catalogue.listing())
+    except KeyError as error:
+        print(error.args[0], file=sys.stderr)
+        return 2
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pitfalls", description="Is this machine ready for the course?")
+    rules = parser.add_subparsers(dest="command").add_parser("rules", help="the rules of the inspector")
+    rules.add_argument("rule", nargs="?", help="the name of one, such as padding-side, to see it in full")
+    asked = parser.parse_args(arguments)
+    return show_rules(asked.rule) if asked.command == "rules" else check_machine()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ that returns its input and a `StoppingCriteriaList` that notes which criterion s
 
 import copy
 import math
+import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
-from transformers.generation import GenerationMode
+from transformers.generation import GenerationMixin, GenerationMode
+
+from pitfalls.patching import Patch
 
 CANDIDATES = 10  # kept of each step; the whole vocabulary would be 200 kB a step for SmolLM2
 
@@ -104,12 +107,10 @@ def record(model, tokenizer, inputs, **generate_kwargs) -> Call:
     if generate_kwargs.get("stop_strings") is not None:
         generate_kwargs.setdefault("tokenizer", tokenizer)
     given = generate_kwargs.pop("logits_processor", None) or []
-    with _noting_criteria(model) as noted:
-        noted["settings"] = _merged_settings(model, generate_kwargs, inputs["input_ids"].shape[1])
+    with noting(merged_settings(model, generate_kwargs, inputs["input_ids"].shape[1])) as noted:
         watcher = _StepWatcher(noted)
         output = model.generate(**inputs, **generate_kwargs, logits_processor=LogitsProcessorList([*given, watcher]))
-    output_ids = output if isinstance(output, torch.Tensor) else output.sequences
-    return _call(inputs | generate_kwargs, output_ids, noted, watcher, tokenizer)
+    return make_call(inputs | generate_kwargs, output, noted, tokenizer, watcher)
 
 
 def _as_mapping(inputs) -> dict:
@@ -129,10 +130,19 @@ def _as_mapping(inputs) -> dict:
 # --- watching ----------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Noted:
+    """What transformers told of one generate call: the settings as it resolved them, and which criterion ended what."""
+
+    settings: GenerationConfig | None = None  # a guess until it is told
+    told: bool = False
+    stops: dict[tuple, str] = field(default_factory=dict)
+
+
 class _StepWatcher(LogitsProcessor):
     """Keeps the top candidates of each step. Returns the scores untouched."""
 
-    def __init__(self, noted: dict):
+    def __init__(self, noted: Noted):
         self.noted = noted
         self.kept: list[tuple[torch.Tensor, ...]] = []  # per step: top log-probabilities, top ids, end, entropy
         self.chosen: list[torch.Tensor] = []  # per step: log-probability of the token that was taken
@@ -142,7 +152,7 @@ class _StepWatcher(LogitsProcessor):
         self.note_chosen(input_ids[:, -1])
         logs = torch.log_softmax(scores.float(), dim=-1)  # (rows, vocabulary)
         top = logs.topk(min(CANDIDATES, logs.shape[-1]), dim=-1)
-        end_ids = [end_id for end_id in _end_ids(self.noted["settings"]) if 0 <= end_id < logs.shape[-1]]
+        end_ids = [end_id for end_id in _end_ids(self.noted.settings) if 0 <= end_id < logs.shape[-1]]
         ending = logs[:, end_ids].exp().sum(dim=-1)
         entropy = torch.special.entr(logs.exp()).sum(dim=-1) / math.log(2)
         self.kept.append((top.values, top.indices, ending, entropy))
@@ -173,74 +183,88 @@ class _NotingCriteria(StoppingCriteriaList):
         return stop
 
 
-@contextmanager
-def _noting_criteria(model):
-    """Put `_NotingCriteria` into the model's next generate call; it notes the resolved settings too.
+_looking = threading.local()  # .notes: the `Noted` that wait for this thread's next generate call
 
-    `_get_stopping_criteria` is private to transformers (seen in 5.0 to 5.23): where it is missing, `_stop` reads the
-    reason from the ids, and the settings stay what `_merged_settings` makes of the public ones.
-    """
-    noted = {"stops": {}}
-    original = getattr(model, "_get_stopping_criteria", None)
-    if original is None:
-        yield noted
-        return
 
-    def noting(generation_config, *args, **kwargs):
-        criteria = _NotingCriteria(original(generation_config, *args, **kwargs))
-        criteria.noted, noted["settings"] = noted["stops"], copy.deepcopy(generation_config)
-        criteria.ended, criteria.rows_stay = set(), (generation_config.num_beams or 1) == 1  # beams change places
-        for name in [name for name in vars(noted["settings"]) if name.endswith("_tensor")]:
-            delattr(noted["settings"], name)  # private copies of the ids, which a printed configuration chokes on
+def _note_criteria(original, model, generation_config, *args, **kwargs) -> StoppingCriteriaList:
+    """In place of `_get_stopping_criteria`, which each generate call asks once for its criteria."""
+    criteria = original(model, generation_config, *args, **kwargs)
+    waiting = [noted for noted in getattr(_looking, "notes", []) if not noted.told]
+    if not waiting:
         return criteria
+    settings = copy.deepcopy(generation_config)
+    for name in [name for name in vars(settings) if name.endswith("_tensor")]:
+        delattr(settings, name)  # private copies of the ids, which a printed configuration chokes on
+    criteria = _NotingCriteria(criteria)
+    criteria.noted, criteria.ended = {}, set()
+    criteria.rows_stay = (settings.num_beams or 1) == 1  # beams change places
+    for noted in waiting:
+        noted.settings, noted.stops, noted.told = settings, criteria.noted, True
+    return criteria
 
-    before = vars(model).get("_get_stopping_criteria")
-    model._get_stopping_criteria = noting
+
+# Private to transformers (seen in 5.0 to 5.23): where it is missing, `_stop` reads the reason from the ids, and the
+# settings are what `merged_settings` makes of the public ones.
+_CRITERIA = Patch(GenerationMixin, "_get_stopping_criteria", _note_criteria)
+
+
+@contextmanager
+def noting(settings: GenerationConfig | None = None):
+    """What the next generate call of this thread tells; others that it makes inside (an assistant's) are left out."""
+    noted = Noted(settings)
+    _looking.notes = [*getattr(_looking, "notes", []), noted]
     try:
-        yield noted
+        with _CRITERIA:
+            yield noted
     finally:
-        del model._get_stopping_criteria
-        if before is not None:
-            model._get_stopping_criteria = before
+        _looking.notes = [other for other in _looking.notes if other is not noted]
 
 
 # --- putting it together -----------------------------------------------------------------------------------------
 
 
-def _call(inputs: dict, output_ids: torch.Tensor, noted: dict, watcher: "_StepWatcher", tokenizer) -> Call:
-    input_ids = inputs["input_ids"]
+def make_call(inputs: dict, output, noted: Noted, tokenizer=None, watcher: _StepWatcher | None = None) -> Call:
+    """The call from what went in (keywords of `generate`), what it returned, and what was noted meanwhile.
+
+    Without a tokenizer its texts are empty; without `input_ids` (embeddings as inputs) so is its prompt.
+    """
+    output_ids = output if isinstance(output, torch.Tensor) else output.sequences
+    input_ids = inputs.get("input_ids")
+    if input_ids is None:
+        input_ids = output_ids[:, :0]
     mask = inputs.get("attention_mask")  # of the tokenizer's output, or the caller's keyword
-    mask = torch.ones_like(input_ids) if mask is None else mask
-    settings = noted["settings"]
+    mask = torch.ones_like(input_ids) if mask is None or mask.shape != input_ids.shape else mask.to(input_ids.device)
     width = input_ids.shape[1]
     copies = output_ids.shape[0] // input_ids.shape[0]  # num_return_sequences
-    watcher.note_chosen(output_ids[:, -1])
-    one_by_one = settings.get_generation_mode(inputs.get("assistant_model")) in (
-        GenerationMode.GREEDY_SEARCH,
-        GenerationMode.SAMPLE,
-    )
-    # on an Apple GPU, generate computes one step more than it returns
-    lined_up = one_by_one and len(watcher.kept) - (output_ids.shape[1] - width) in (0, 1)
+    lined_up = watcher is not None and _lines_up(watcher, output_ids, width, inputs.get("assistant_model"))
     rows = []
     for n in range(output_ids.shape[0]):
         prompt = input_ids[n // copies][mask[n // copies].bool()].tolist()
         new = output_ids[n, width:].tolist()
-        end, why = _stop(output_ids[n].tolist(), width, settings, noted["stops"])
-        steps = _steps(watcher, n, new[:end], tokenizer) if lined_up else []
+        end, why = _stop(output_ids[n].tolist(), width, noted.settings, noted.stops)
         rows.append(
             Row(
                 prompt_ids=prompt,
                 new_ids=new[:end],
-                prompt_text=tokenizer.decode(prompt),
-                new_text=tokenizer.decode(new[:end], skip_special_tokens=True),
+                prompt_text=tokenizer.decode(prompt) if tokenizer else "",
+                new_text=tokenizer.decode(new[:end], skip_special_tokens=True) if tokenizer else "",
                 stopped_by=why,
-                steps=steps,
+                steps=_steps(watcher, n, new[:end], tokenizer) if lined_up else [],
             )
         )
-    return Call(input_ids.cpu(), mask.cpu(), output_ids.cpu(), settings, rows)
+    return Call(input_ids.cpu(), mask.cpu(), output_ids.cpu(), noted.settings, rows)
 
 
-def _merged_settings(model, generate_kwargs, width: int) -> GenerationConfig:
+def _lines_up(watcher: _StepWatcher, output_ids: torch.Tensor, width: int, assistant) -> bool:
+    """Whether step n of the watcher is new token n of each row; closes the watcher with the last token."""
+    watcher.note_chosen(output_ids[:, -1])
+    mode = watcher.noted.settings.get_generation_mode(assistant)
+    # on an Apple GPU, generate computes one step more than it returns
+    steps_match = len(watcher.kept) - (output_ids.shape[1] - width) in (0, 1)
+    return steps_match and mode in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
+
+
+def merged_settings(model, generate_kwargs, width: int) -> GenerationConfig:
     """What generate would make of the settings; only read where transformers did not tell."""
     settings = copy.deepcopy(generate_kwargs.get("generation_config") or model.generation_config)
     for name, value in vars(model.generation_config).items():

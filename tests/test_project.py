@@ -73,7 +73,7 @@ def test_machine_check_names_a_missing_and_an_old_package(monkeypatch, capsys):
 
     wanted = ["torch>=2.4", "transformers>=99", "no-such-package>=1"]
     monkeypatch.setattr(machine.metadata, "requires", lambda name: wanted)
-    assert machine.main() == 1
+    assert machine.main([]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"stop +transformers 5\.\S+\n +It must be >=99", printed)
     assert re.search(r"stop +no-such-package is missing\n +Run `pip install", printed)
