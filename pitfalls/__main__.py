@@ -107,23 +107,35 @@ def check_machine() -> int:
     return 0
 
 
-def show_rules(name: str | None) -> int:
+def show_rules(name: str | None, table: bool) -> int:
     from pitfalls import catalogue
 
     try:
-        print(catalogue.describe(name) if name else catalogue.listing())
+        text = catalogue.summary(_comparisons()) if table else catalogue.describe(name) if name else catalogue.listing()
     except KeyError as error:
         print(error.args[0], file=sys.stderr)
         return 2
+    print(text)
     return 0
+
+
+def _comparisons() -> list:
+    """Every mistake of the catalogue, made with the embedded model: half a minute."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pitfalls import catalogue, fetch_model
+
+    path = fetch_model()
+    return list(catalogue.compare(AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pitfalls", description="Is this machine ready for the course?")
     rules = parser.add_subparsers(dest="command").add_parser("rules", help="the rules of the inspector")
     rules.add_argument("rule", nargs="?", help="the name of one, such as padding-side, to see it in full")
+    rules.add_argument("--table", action="store_true", help="make each mistake, and print what is said of it")
     asked = parser.parse_args(arguments)
-    return show_rules(asked.rule) if asked.command == "rules" else check_machine()
+    return show_rules(asked.rule, asked.table) if asked.command == "rules" else check_machine()
 
 
 if __name__ == "__main__":

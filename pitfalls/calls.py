@@ -63,7 +63,7 @@ class Row:
     steps: list[Step] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two calls hold tensors, which `==` can't compare
 class Call:
     """A recorded call. With a single row, its texts and steps can be read from the call itself."""
 
@@ -92,7 +92,7 @@ class Call:
         return "\n".join(lines)
 
 
-def record(model, tokenizer, inputs, **generate_kwargs) -> Call:
+def record(model, tokenizer, inputs, /, **generate_kwargs) -> Call:
     """Run `model.generate` once on `inputs` and keep what a reader wants to see of it.
 
     `inputs` is what the tokenizer returned (a `BatchEncoding` or a dict with `input_ids`, shape (batch, tokens)), or

@@ -8,6 +8,7 @@ import copy
 import difflib
 import io
 import logging
+import re
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
@@ -63,10 +64,11 @@ def describe(name: str) -> str:
 def compare(model, tokenizer, rules: Iterable[Rule] = tuple(RULES.values())) -> Iterator[Comparison]:
     """Make the mistake of each rule with this model: what transformers said of it, and what the inspector says.
 
-    The code is that of `rule.mistake`, run with a copy of the tokenizer; the model's settings are put back after each.
+    The code is that of `rule.mistake`; what it does to the settings of model and tokenizer is undone.
     """
     for rule in rules:
-        tokens = copy.deepcopy(tokenizer)
+        changes = re.search(r"tokenizer\.(\w+ = |add_special_tokens)", rule.mistake)
+        tokens = copy.deepcopy(tokenizer) if changes else tokenizer
         error = None
         with _put_back(model), _heard() as heard, redirect_stdout(io.StringIO()):
             try:
@@ -85,6 +87,16 @@ def table(comparisons: Iterable[Comparison]) -> str:
     for row in comparisons:
         source = f"[{row.rule}]({RULES[row.rule].source})"
         lines.append(f"| {source} | {_cell(row.transformers)} | **{row.pitfalls}**: {_cell(row.message)} |")
+    return "\n".join(lines)
+
+
+def summary(comparisons: Iterable[Comparison]) -> str:
+    """The table of the README: each rule in a line, by lesson; transformers says nothing, warns, or raises what?"""
+    lines = ["| lesson | rule | what happens | transformers 5.23 | the inspector |", "|---|---|---|---|---|"]
+    for row in sorted(comparisons, key=lambda row: RULES[row.rule].lesson):
+        rule, (said, _, what) = RULES[row.rule], row.transformers.partition(": ")
+        said = f"raises `{what.partition(':')[0]}`" if said == "error" else said
+        lines.append(f"| {rule.lesson[:2]} | `{row.rule}` | {rule.summary} | {said} | {row.pitfalls} |")
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ _watchers: list["_Watcher"] = []
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WatchedCall(Call):
     """A call with what the rules say of it. Where it raised, or returned no ids, it has no rows; `steps` are empty."""
 
@@ -82,9 +82,16 @@ class watch:
     `tokenizer`: lets the rules read text; where there is none, that of a pipeline, a streamer or the call is used.
     Nests, and sees all threads; calls that a generate call makes itself (an assistant's) are part of it. An exception
     that leaves the block, from the tokenizer or from loading a model, is explained by a note too.
+
+    Raises `TypeError` for a pipeline or anything else that is no model.
     """
 
     def __init__(self, model=None, tokenizer=None):
+        if model is not None and not isinstance(model, (torch.nn.Module, GenerationMixin)):
+            raise TypeError(
+                f"watch takes a model; this is a {type(model).__name__}. Give pipe.model of a pipeline, or nothing: "
+                "`with pitfalls.watch() as calls` sees every generate call of the process."
+            )
         self.watcher = _Watcher(model, tokenizer)
         self.patches: list[ExitStack] = []
 
@@ -111,7 +118,7 @@ class watch:
 class _Watcher:
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
-        self.last: Request | None = None  # for what is decoded after its call
+        self.last: tuple[Request, Report] | None = None  # for what is decoded after its call
 
     def sees(self, model) -> bool:
         if self.model is None or self.model is model:
@@ -143,7 +150,7 @@ class _Watcher:
             call = request.call or _no_call(request, noted)
             parts = (getattr(call, part.name) for part in fields(Call))
             self.calls.append(WatchedCall(*parts, report=report, error=request.error))
-            self.last = request if request.call else None
+            self.last = (request, report) if request.call else None
             for heavy in ("past_key_values", "inputs_embeds", "pixel_values"):
                 request.arguments.pop(heavy, None)
         except Exception:
@@ -302,13 +309,13 @@ def _look_at_decoding(self, token_ids=None, skip_special_tokens=None, sequences=
         if not isinstance(ids, list) or not ids:
             return
         for watcher in list(_watchers):
-            request = watcher.last
+            request, report = watcher.last or (None, None)
             if request is None or request.tokenizer is not self:
                 continue
             for row in ids if isinstance(ids[0], list) else [ids]:
                 request.decoded = Decoded(row, skip_special_tokens)
                 for finding in filter(None, (checks.RULES[name](request) for name in DECODING_RULES)):
-                    watcher.calls[-1].report.add(finding)
+                    report.add(finding)
     except Exception:
         _log.debug("a decoding could not be looked at", exc_info=True)
 

@@ -53,9 +53,7 @@ NOT_IN_A_CALL = {
     "rc150": "A wrapper does not forward the budget to a remote server; no model runs here.",
     "rc152": "A quantization config is made and never used; loading a model without one is no mistake.",
 }
-MISSED: dict[str, str] = {  # the rules don't find it yet, and why
-    "rc117": "The forward pass raises a TypeError that names the BatchEncoding; the rule knows another error.",
-}
+MISSED: dict[str, str] = {}  # the rules don't find it yet, and why
 FOUND_AT_LEAST = 0.95
 
 END, START = 2, 1  # <|im_end|> and <|im_start|>
@@ -453,6 +451,12 @@ def rc046(model, tokenizer, wrong):  # LLaMA's first tokenizer
     model.generate(**tokenizer(UNEVEN, padding=True, return_tensors="pt"), max_new_tokens=3)
 
 
+@case("no-pad-token", tokenizer=unpadded, raises=ValueError)
+def rc046_pipeline(model, tokenizer, wrong):  # the same in a pipeline
+    pipe = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    pipe(UNEVEN, batch_size=2 if wrong else 1, max_new_tokens=3, do_sample=False)
+
+
 @case("ids-past-embedding", tokenizer=with_new_pad, raises=IndexError)
 def rc050(model, tokenizer, wrong):  # a pad token is added, and the model keeps its size
     if not wrong:
@@ -540,6 +544,13 @@ def rc062(model, tokenizer, wrong):  # no line break behind the header, and a BO
     line = "" if wrong else "\n"
     text = f"<|im_start|>user\nWho painted it?<|im_end|>\n<|im_start|>assistant{line}"
     model.generate(**tokenizer("<|endoftext|>" * wrong + text, return_tensors="pt"), max_new_tokens=3)
+
+
+@case("handwritten-template")
+def rc062_end_of_turn(model, tokenizer, wrong):  # the user's turn is never ended
+    end = "" if wrong else "<|im_end|>"
+    text = f"<|im_start|>user\nWho painted it?{end}\n<|im_start|>assistant\n"
+    model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=3)
 
 
 @case("double-bos", tokenizer=llama2)
@@ -630,6 +641,13 @@ def rc142(model, tokenizer, wrong):  # https://github.com/oobabooga/textgen/pull
     model.generate(**tokenizer(text, add_special_tokens=False, return_tensors="pt"), max_new_tokens=3)
 
 
+@case("generation-prompt")
+def rc142_second_turn(model, tokenizer, wrong):  # a new turn is opened behind the answer that was to be continued
+    messages = [*FRANCE, {"role": "assistant", "content": "The capital is"}]
+    options = {} if wrong else {"add_generation_prompt": False, "continue_final_message": True}
+    model.generate(**ask(tokenizer, messages, **options), max_new_tokens=3)
+
+
 @case("trailing-space", model=real, tokenizer=base)
 def rc099(model, tokenizer, wrong):  # https://github.com/allenai/allennlp/issues/4484
     inputs = tokenizer("The dog ran after the" + " " * wrong, return_tensors="pt")
@@ -658,6 +676,14 @@ def rc081(model, tokenizer, wrong):  # only one of two end tokens is passed
 @case("end-token")
 def rc082(model, tokenizer, wrong):  # the end token of the base model's tokenizer
     model.generate(**ask(tokenizer), max_new_tokens=3, eos_token_id=0 if wrong else tokenizer.eos_token_id)
+
+
+@case("end-token", model=with_settings(eos_token_id=END), tokenizer=base)
+def rc082_without_template(model, tokenizer, wrong):  # a base model's tokenizer, and a model that ends as it learnt
+    inputs = tokenizer("The answer is", return_tensors="pt")
+    settings = {"eos_token_id": tokenizer.eos_token_id} if wrong else {}
+    answer = says(tokenizer, inputs, " two.<|im_end|> And so on")
+    model.generate(**inputs, max_new_tokens=6, **settings, **answer)
 
 
 @case("end-token", model=with_settings(eos_token_id=0))
@@ -756,8 +782,8 @@ def rc111(model, tokenizer, wrong):  # https://github.com/huggingface/transforme
 @case("device", tokenizer=base)
 def rc112(model, tokenizer, wrong):  # https://github.com/huggingface/transformers/pull/19468
     ids = tokenizer("It is", return_tensors="pt").input_ids
-    elsewhere = model.to("meta") if wrong else model  # a second device that every machine has
-    return pitfalls.check(elsewhere, tokenizer, ids, max_new_tokens=3)
+    # "meta" is a second device that every machine has; the rule is the same in both directions
+    return pitfalls.check(model, tokenizer, ids.to("meta") if wrong else ids, max_new_tokens=3)
 
 
 # --- arguments ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, LogitsProcessor, T5Config, TextStreamer
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessor,
+    T5Config,
+    TextStreamer,
+)
 from transformers import pipeline as make_pipeline
 from transformers.generation import GenerationMixin
 
@@ -133,7 +141,8 @@ CHATML = EACH + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n" + DONE +
 FORMATS = {  # name: template, BOS, EOS, other special tokens, whether the tokenizer adds the BOS to a text
     "llama-3": (
         "{{ bos_token }}" + EACH
-        + "<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>" + DONE + ASK + "<|start_header_id|>assistant<|end_header_id|>\n\n" + FI,
+        + "<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>" + DONE
+        + ASK + "<|start_header_id|>assistant<|end_header_id|>\n\n" + FI,
         "<|begin_of_text|>", "<|eot_id|>", ["<|start_header_id|>", "<|end_header_id|>"], True,
     ),
     "llama-3 with a date": (
@@ -145,7 +154,8 @@ FORMATS = {  # name: template, BOS, EOS, other special tokens, whether the token
     ),
     "gemma": (
         "{{ bos_token }}" + NO_SYSTEM + EACH + TURNS
-        + "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n" + DONE + ASK + "<start_of_turn>model\n" + FI,
+        + "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n"
+        + DONE + ASK + "<start_of_turn>model\n" + FI,
         "<bos>", "<eos>", ["<start_of_turn>", "<end_of_turn>"], True,
     ),
     "qwen": (
@@ -188,7 +198,8 @@ FORMATS = {  # name: template, BOS, EOS, other special tokens, whether the token
     ),
     "command-r": (
         "{{ bos_token }}" + EACH
-        + "<|START_OF_TURN_TOKEN|>{{ '<|USER_TOKEN|>' if m.role == 'user' else '<|CHATBOT_TOKEN|>' }}{{ m.content | trim }}<|END_OF_TURN_TOKEN|>" + DONE + ASK + "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>" + FI,
+        + "<|START_OF_TURN_TOKEN|>{{ '<|USER_TOKEN|>' if m.role == 'user' else '<|CHATBOT_TOKEN|>' }}"
+        + "{{ m.content | trim }}<|END_OF_TURN_TOKEN|>" + DONE + ASK + "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>" + FI,
         "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>",
         ["<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"], True,
     ),
@@ -944,7 +955,8 @@ PADDED_RIGHTLY = {
     "true and false": {"input_ids": torch.tensor([[E0, 50], [60, 61]]),
                        "attention_mask": torch.tensor([[False, True], [True, True]])},
     "a mask of four dimensions": {"input_ids": torch.tensor([[50, 51]]), "attention_mask": torch.ones(1, 1, 2, 2)},
-    "a mask for the cache too": {"input_ids": torch.tensor([[50]]), "attention_mask": torch.ones(1, 5)},
+    "a mask for the cache too": {"input_ids": torch.tensor([[50]]), "attention_mask": torch.ones(1, 5),
+                             "past_key_values": DynamicCache()},
 }  # fmt: skip
 
 
@@ -1489,7 +1501,7 @@ def test_end_token_of_a_model_that_knows_only_the_end_of_a_text(name, speaker):
 def test_end_token_after_the_call(tiny, tokenizer):
     chat = chat_of(tokenizer, ASKED)
     found = watched(tiny, tokenizer, chat, [80, END, 81], eos_token_id=0)["end-token"]
-    assert "wrote it and went on" in found.message
+    assert "'<|im_end|>'" in found.message and "went on" in found.message
     turn = "Paris.\n<|im_start|>user\nAnd"
     assert "invented turn" in watched(tiny, tokenizer, chat, turn, max_new_tokens=7)["end-token"].message
     assert "end-token" not in watched(tiny, tokenizer, chat, [80, 81, END])
@@ -1628,8 +1640,10 @@ def test_stop_strings_with_the_tokenizer(tiny, tokenizer):
     assert not rules(tiny, tokenizer, ids([50]), tokenizer=tokenizer)
     pipe = make_pipeline("text-generation", model=variant(tiny), tokenizer=tokenizer)
     with pitfalls.watch(pipe.model, tokenizer) as calls:
-        pipe("1, 2, 3,", max_new_tokens=2, do_sample=False, stop_strings=["."])
-    assert "stop-strings" not in calls[0].report.rules, "a pipeline hands its tokenizer over"
+        pipe("1, 2, 3,", max_new_tokens=2, do_sample=False, stop_sequence=".")
+    assert "stop-strings" not in calls[0].report.rules, "under this name, a pipeline hands its tokenizer over"
+    note = explained(pipe.model, tokenizer, lambda: pipe("1, 2, 3,", max_new_tokens=2, stop_strings=["."]))
+    assert "stop-strings" in note
 
 
 # --- streamer ----------------------------------------------------------------------------------------------------

@@ -313,6 +313,14 @@ def test_streamer_gets_every_token(tiny, words):
     assert calls[0].output_ids.tolist() == output.tolist()
 
 
+def test_a_streamer_of_the_callers_own_may_take_several_rows(tiny, words):
+    with watch(tiny, words) as calls:
+        tiny.generate(**BATCH, max_new_tokens=2, streamer=Collector())
+        with pytest.raises(ValueError, match="batch size 1"):
+            tiny.generate(**BATCH, max_new_tokens=2, streamer=TextStreamer(words))
+    assert ["streamer" in call.report.rules for call in calls] == [False, True]
+
+
 def test_the_streamers_tokenizer_is_used_and_its_text_is_the_same(tiny, words, capsys):
     streamer = TextStreamer(words, skip_prompt=True)
     tiny.generate(WORDS, max_new_tokens=4, streamer=streamer)
@@ -1346,3 +1354,16 @@ def test_calls_tell_each_call(tiny, words):
     assert lines[0].startswith("call 0: row 0: 3 prompt tokens, 2 new, stopped by end-of-sequence: 'w90'")
     assert any(line.startswith("call 1: raised ValueError") for line in lines)
     assert "call 1" in calls._repr_html_() and isinstance(calls, list)
+
+
+def test_a_pipeline_in_place_of_the_model_is_refused_with_what_to_do(model, tokenizer):
+    pipe = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    with pytest.raises(TypeError, match=r"this is a TextGenerationPipeline. Give pipe.model"):
+        pitfalls.watch(pipe)
+
+
+def test_two_calls_can_be_compared(tiny):
+    with pitfalls.watch(tiny) as calls:
+        tiny.generate(torch.tensor([[5, 6]]), max_new_tokens=1)
+        tiny.generate(torch.tensor([[5, 6]]), max_new_tokens=1)
+    assert calls[0] == calls[0] and calls[0] != calls[1]

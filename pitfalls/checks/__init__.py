@@ -8,14 +8,14 @@ Each rule is a small function in one of the modules here, by lesson, and can be 
 
 import logging
 
-from pitfalls.checks import decoding, length, padding, template, usage
+from pitfalls.checks import arguments, decoding, lengths, markers, padding, state, template, text
 from pitfalls.reports import Report
 from pitfalls.request import Request, inputs_of
 from pitfalls.rules import Rule
 
 RULES: dict[str, Rule] = {
     rule.name: rule
-    for module in (length, decoding, padding, template, usage)
+    for module in (lengths, decoding, padding, template, markers, arguments, state, text)
     for rule in vars(module).values()
     if isinstance(rule, Rule)
 }

@@ -95,8 +95,8 @@ def two_lengths(request: Request):
     "warning",
     LESSON,
     mistake="""
-    model.config.max_position_embeddings = 16  # a small window, to be there soon
-    model.generate(**tokenizer("one two three four five six seven eight", return_tensors="pt"), max_new_tokens=20)
+    model.config.max_position_embeddings = 12  # a small window, to be there soon
+    model.generate(**tokenizer("one two three four five six seven eight", return_tensors="pt"), max_new_tokens=8)
     """,
     fix="""
     window = model.config.get_text_config().max_position_embeddings
