@@ -15,7 +15,7 @@ LAB_FLAGS := --allow-root $(BROWSER_FLAG)
 OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
 QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: lab test notebooks images format
+.PHONY: lab test notebooks images bench format
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
@@ -33,6 +33,9 @@ notebooks: $(READY)
 
 images: $(READY)
 	$(BIN)/python images/draw.py
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

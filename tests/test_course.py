@@ -12,15 +12,15 @@ from lessons import LESSONS, code_cells, output_text, read
 from nbclient import NotebookClient
 
 LOOK = """
-import pitfalls, pitfalls.watching
-_watch = pitfalls.watch()
+import pitfalls, pitfalls.watching, transformers
+_watch = pitfalls.watch(tokenizer=transformers.AutoTokenizer.from_pretrained(pitfalls.fetch_model()))
 _calls = _watch.__enter__()
 
 def _found(result):
     import json
     print("FOUND" + json.dumps([sorted(_calls.report.rules), str(_calls.report)]))
     _calls.clear()
-    _watch.watcher.tokenizer = get_ipython().user_ns.get("tokenizer")
+    _watch.watcher.tokenizer = get_ipython().user_ns.get("tokenizer", _watch.watcher.tokenizer)
 
 get_ipython().events.register("post_run_cell", _found)
 """

@@ -8,8 +8,7 @@ from pitfalls.request import Request, name_row
 from pitfalls.rules import rule
 
 LESSON = "07_prompt_template"
-CHAT = """
-messages = [{"role": "user", "content": "What is the capital of France?"}]
+TEMPLATE = """
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens=200)
 """
@@ -27,7 +26,7 @@ OPENINGS = r"^(?:<\|begin_of_text\|>|<bos>|<s>\s*\[INST\])"  # a text's BOS, typ
     mistake="""
     model.generate(**tokenizer("[INST] What is the capital of France? [/INST]", return_tensors="pt"), max_new_tokens=8)
     """,
-    fix=CHAT,
+    fix=TEMPLATE,
     source="https://github.com/hiyouga/LlamaFactory/issues/3594",
 )
 def foreign_markers(request: Request):

@@ -7,11 +7,11 @@ from pitfalls.request import Request, name_row
 from pitfalls.rules import rule
 
 LESSON = "07_prompt_template"
-CHAT = """
-messages = [{"role": "user", "content": "What is the capital of France?"}]
+TEMPLATE = """
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens=200)
 """
+CHAT = 'messages = [{"role": "user", "content": "What is the capital of France?"}]' + TEMPLATE
 ASKS = re.compile(  # (?-i:[a-z]): titles have a capital there
     r"\s*(?:please,? (?-i:[a-z])|(?:can|could|would|will) you\b|you are an?\b|how (?:do|can|many|much)\b|"
     r"how to (?-i:[a-z])|help (?:me|us)\b|i need (?:help|you|your)\b|"
@@ -77,7 +77,7 @@ def prompt_template(request: Request):
     inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
     model.generate(**inputs, max_new_tokens=8)
     """,
-    fix=CHAT,
+    fix=TEMPLATE,
     source="https://github.com/deepseek-ai/DeepSeek-Coder/issues/83",
 )
 def generation_prompt(request: Request):
@@ -143,7 +143,7 @@ def truncated_prompt(request: Request):
     prompt = "<|im_start|>user What is the capital of France?<|im_end|>\\n<|im_start|>assistant\\n"
     model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=8)
     """,
-    fix=CHAT,
+    fix=TEMPLATE,
     source="https://github.com/ShishirPatil/gorilla/issues/430",
 )
 def handwritten_template(request: Request):
