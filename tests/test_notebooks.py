@@ -32,9 +32,9 @@ def markdown(path) -> str:
     return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
 
 
-def test_the_seven_lessons_are_there():
+def test_the_lessons_are_there():
     assert [path.stem[:2] for path in LESSONS] == [f"{number:02}" for number in range(1, len(LESSONS) + 1)]
-    assert len(LESSONS) >= 7
+    assert len(LESSONS) >= 8
 
 
 @lesson
@@ -57,8 +57,10 @@ def test_setup_cell_is_the_same_everywhere(path):
 @lesson
 def test_anatomy(path):
     text = markdown(path)
-    places = [re.search(rf"^## {heading}", text, flags=re.MULTILINE) for heading in HEADINGS]
-    assert all(places), [heading for heading, place in zip(HEADINGS, places, strict=True) if not place]
+    pitfall = int(path.stem[:2]) >= 4
+    headings = [*HEADINGS[:4], "In your own code", *HEADINGS[4:]] if pitfall else HEADINGS
+    places = [re.search(rf"^## {heading}", text, flags=re.MULTILINE) for heading in headings]
+    assert all(places), [heading for heading, place in zip(headings, places, strict=True) if not place]
     starts = [place.start() for place in places]
     assert starts == sorted(starts)
     empty = [a for a, b in pairwise(re.split(r"\n(?=## )", text)) if len(a.split("\n", 1)[-1].strip()) < 20]

@@ -188,9 +188,8 @@ def missing_bos(request: Request):
     model.generate(**inputs, max_new_tokens=12, eos_token_id=0)  # the base model's end token
     """,
     fix="""
-    marker = tokenizer.apply_chat_template([{"role": "user", "content": ""}, {"role": "assistant", "content": "x"}])
-    print(tokenizer.convert_ids_to_tokens(marker["input_ids"])[-3:], model.generation_config.eos_token_id)
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")  # what your chat template writes behind an answer
+    output = model.generate(**inputs, max_new_tokens=200, eos_token_id=[tokenizer.eos_token_id, end])
     """,
     source="https://github.com/oobabooga/textgen/issues/5885",
 )
