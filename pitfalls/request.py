@@ -26,7 +26,7 @@ DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor
     "top_p": 1.0,
     "use_cache": True,
 }
-HEAD, TAIL = 32, 64  # tokens of a long prompt that are read as text
+HEAD, TAIL = 24, 40  # tokens of a long prompt that are read as text
 _FRESH = GenerationConfig()
 ID_TYPES = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -61,6 +61,7 @@ class Request:
     error: BaseException | None = None
     nan_rows: list[int] = field(default_factory=list)  # rows for which a logit was not a number
     decoded: Decoded | None = None
+    _texts: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         self.model, self.tokenizer = _unwrapped(self.model), _tokenizer(self.tokenizer)
@@ -173,6 +174,7 @@ class Request:
         if ambiguous:
             left, right = _beyond_common(left), _beyond_common(right)
         masks = self.mask or [[1] * self.width for _ in self.rows]
+        inferred = self.get("pad_token_id") if self.infers_mask else None
         pads = []
         for row, mask, before, after in zip(self.rows, masks, left, right, strict=True):
             if 1 not in mask:
@@ -181,12 +183,8 @@ class Request:
             before, after = max(before, mask.index(1)), max(after, mask[::-1].index(1))
             if before + after > self.width:  # nothing but pads
                 before, after = self.width, 0
-            ends = [
-                *zip(row[:before], mask[:before], strict=True),
-                *zip(row[self.width - after :], mask[self.width - after :], strict=True),
-            ]
-            inferred = self.get("pad_token_id") if self.infers_mask else None
-            attended = sum(seen and token != inferred for token, seen in ends)
+            places = [*range(before), *range(self.width - after, self.width)]
+            attended = sum(mask[place] and row[place] != inferred for place in places)
             pads.append(Pads(before, after, attended))
         return pads
 
@@ -194,7 +192,8 @@ class Request:
     def prompts(self) -> list[list[int]]:
         """Each row without its pads, and without numbers that no tokenizer has for a token (-100 of labels)."""
         inner = [row[pad.left : self.width - pad.right] for row, pad in zip(self.rows, self.pads, strict=True)]
-        return [[token for token in row if 0 <= token < 2**31] for row in inner]
+        odd = self.rows and self.width and not 0 <= self.input_ids.min() <= self.input_ids.max() < 2**31
+        return [[token for token in row if 0 <= token < 2**31] for row in inner] if odd else inner
 
     # --- the text ---
 
@@ -215,7 +214,9 @@ class Request:
 
     def text(self, row: int) -> str:
         """A whole prompt as text, special tokens included."""
-        return self.tokenizer.decode(self.prompts[row])
+        if row not in self._texts:
+            self._texts[row] = self.tokenizer.decode(self.prompts[row])
+        return self._texts[row]
 
     @cached_property
     def templated(self) -> list[bool]:
@@ -237,7 +238,9 @@ class Request:
     @property
     def window(self) -> int | None:
         """How many tokens, prompt and new together, the model was made for."""
-        config = self.model.config.get_text_config() if hasattr(self.model, "config") else None
+        config = getattr(self.model, "config", None)
+        if not hasattr(config, "max_position_embeddings") and hasattr(config, "get_text_config"):
+            config = config.get_text_config()  # of a model that sees or hears too; asking costs a fifth of a check
         return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
 

@@ -1583,6 +1583,7 @@ def test_another_attribute_error_is_not_about_the_inputs(tiny, tokenizer):
         ({"n": 3}, "'num_return_sequences'"),
         ({"quux": 1}, "generate takes no 'quux'."),
         ({"token_type_ids": torch.tensor([[0]])}, "return_token_type_ids=False"),
+        ({"generation_config": {"max_new_tokens": 5}}, "GenerationConfig(**settings)"),
     ],
 )
 def test_unknown_argument(settings, said, tiny, tokenizer):

@@ -98,6 +98,8 @@ def unknown_argument(request: Request):
     """
     if request.model is None or not hasattr(request.model, "prepare_inputs_for_generation"):
         return None
+    if isinstance(request.arguments.get("generation_config"), Mapping):
+        return "generation_config is a dictionary: write GenerationConfig(**settings), or give the settings by name."
     known = _known_arguments(type(request.model))
     unknown = [name for name, value in request.arguments.items() if value is not None and name not in known]
     for name in unknown:
