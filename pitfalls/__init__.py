@@ -1,4 +1,4 @@
-"""Helpers for the course *Generation pitfalls*: fetch the model, record a generate call, draw it.
+"""Helpers for the course *Generation pitfalls*: fetch the model, record a generate call, check it, draw it.
 
 The public names are imported when first used, so `import pitfalls` is fast and loads no torch.
 """
