@@ -110,12 +110,16 @@ def check_machine() -> int:
 def show_rules(name: str | None, table: bool) -> int:
     from pitfalls import catalogue
 
-    try:
-        text = catalogue.summary(_comparisons()) if table else catalogue.describe(name) if name else catalogue.listing()
-    except KeyError as error:
-        print(error.args[0], file=sys.stderr)
-        return 2
-    print(text)
+    if table:
+        print(catalogue.summary(_comparisons()))
+    elif name is None:
+        print(catalogue.listing())
+    else:
+        try:
+            print(catalogue.describe(name))
+        except KeyError as error:
+            print(error.args[0], file=sys.stderr)
+            return 2
     return 0
 
 

@@ -119,16 +119,27 @@ class Request:
     def end_ids(self) -> list[int]:
         return _token_ids(self.get("eos_token_id"))
 
+    @property
+    def own_end_ids(self) -> list[int]:
+        """Those of the model's generation_config, whatever the call says."""
+        return _token_ids(_plain(getattr(self.defaults, "eos_token_id", None)))
+
     # --- the ids ---
 
     def read_inputs(self) -> None:
         """Copy the ids and the mask now: after the call they may be changed, or on a GPU that failed."""
         _ = self.rows, self.mask
 
+    @property
+    def given_ids(self) -> Any:
+        """What the caller gave for the ids, whatever it is."""
+        given = self.arguments.get("inputs")
+        return self.arguments.get("input_ids") if given is None else given
+
     @cached_property
     def input_ids(self) -> torch.Tensor | None:
         """A copy on the CPU, (rows, tokens); None where there are none to look at."""
-        ids = self.arguments.get("input_ids", self.arguments.get("inputs"))
+        ids = self.given_ids
         good = _readable(ids) and ids.ndim == 2 and ids.dtype in ID_TYPES
         return ids.to("cpu", copy=True) if good else None
 

@@ -8,6 +8,7 @@ from importlib import metadata
 
 from pitfalls.request import Request
 
+GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"  # the end of many a fix
 SEVERITIES = ("error", "warning", "note")  # it raises or can't be right; the text suffers; worth knowing
 
 

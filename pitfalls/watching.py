@@ -45,13 +45,14 @@ class WatchedCall(Call):
     report: Report = field(default_factory=Report)
     error: BaseException | None = None
 
+    def _outcome(self) -> str:
+        return f"raised {type(self.error).__name__}" if self.error else super().__repr__() or "no rows"
+
     def __repr__(self) -> str:
-        outcome = f"raised {type(self.error).__name__}" if self.error else super().__repr__() or "no rows"
-        return f"{outcome}\n{self.report!r}"
+        return f"{self._outcome()}\n{self.report!r}"
 
     def _repr_html_(self) -> str:
-        outcome = f"raised {type(self.error).__name__}" if self.error else super().__repr__() or "no rows"
-        return f"<pre>{escape(outcome)}</pre>{self.report._repr_html_()}"
+        return f"<pre>{escape(self._outcome())}</pre>{self.report._repr_html_()}"
 
 
 class Calls(list):

@@ -7,15 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from doubles import Collector, Script
 from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
-    LogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     StoppingCriteria,
 )
-from transformers.generation import BaseStreamer
 from transformers.generation import utils as generation_utils
 
 from pitfalls import calls, record
@@ -55,18 +54,6 @@ def tiny():
     return tiny_model()
 
 
-class Script(LogitsProcessor):
-    """Makes row n say the n-th list of ids; a row whose list has ended repeats its last id."""
-
-    def __init__(self, width: int, *rows: list[int]):
-        self.width, self.rows = width, rows
-
-    def __call__(self, input_ids, scores):
-        step = input_ids.shape[1] - self.width
-        wanted = torch.tensor([row[min(step, len(row) - 1)] for row in self.rows])
-        return torch.full_like(scores, -30.0).scatter(1, wanted[:, None], 30.0)
-
-
 class Quiet(StoppingCriteria):
     """Stops each row after so many tokens, the prompt included."""
 
@@ -75,17 +62,6 @@ class Quiet(StoppingCriteria):
 
     def __call__(self, input_ids, scores, **kwargs):
         return torch.full((len(input_ids),), input_ids.shape[1] >= self.length)
-
-
-class Collector(BaseStreamer):
-    def __init__(self):
-        self.ids = []
-
-    def put(self, value):
-        self.ids += value.flatten().tolist()
-
-    def end(self):
-        self.ids.append("end")
 
 
 def plain(model, inputs, **settings) -> torch.Tensor:

@@ -15,6 +15,7 @@ import weakref
 import numpy
 import pytest
 import torch
+from doubles import Collector, Script
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     BartConfig,
@@ -49,7 +50,7 @@ from transformers import (
     TopKLogitsWarper,
     pipeline,
 )
-from transformers.generation import BaseStreamer, GenerationMixin
+from transformers.generation import GenerationMixin
 from transformers.utils import logging as transformers_logging
 
 import pitfalls
@@ -133,18 +134,6 @@ def words():
     return make_tokenizer()
 
 
-class Script(LogitsProcessor):
-    """Makes every row say the ids, and then the last of them."""
-
-    def __init__(self, width: int, *ids: int):
-        self.width, self.ids = width, ids
-
-    def __call__(self, input_ids, scores):
-        step = input_ids.shape[1] - self.width
-        wanted = torch.tensor([self.ids[min(step, len(self.ids) - 1)]] * len(scores))
-        return torch.full_like(scores, -30.0).scatter(1, wanted[:, None], 30.0)
-
-
 class Quiet(StoppingCriteria):
     def __call__(self, input_ids, scores, **kwargs):
         return torch.full((len(input_ids),), input_ids.shape[1] >= 5)
@@ -160,17 +149,6 @@ class Raises(LogitsProcessor):
         if input_ids.shape[1] >= self.length:
             raise self.error
         return scores
-
-
-class Collector(BaseStreamer):
-    def __init__(self):
-        self.ids = []
-
-    def put(self, value):
-        self.ids += value.flatten().tolist()
-
-    def end(self):
-        self.ids.append("end")
 
 
 class Wrapper(torch.nn.Module):
@@ -242,8 +220,8 @@ STYLES = {
     "dict": (WORDS, {"return_dict_in_generate": True, "output_scores": True, "output_logits": True}),
     "dict-hidden": (WORDS, {"return_dict_in_generate": True, "output_hidden_states": True}),
     "dict-beams": (WORDS, {"return_dict_in_generate": True, "output_scores": True, "num_beams": 2}),
-    "processor": (WORDS, {"logits_processor": [Script(3, 90, 91, END)]}),
-    "processors-as-a-list-of-transformers": (WORDS, {"logits_processor": LogitsProcessorList([Script(3, 90)])}),
+    "processor": (WORDS, {"logits_processor": [Script(3, [90, 91, END])]}),
+    "processors-as-a-list-of-transformers": (WORDS, {"logits_processor": LogitsProcessorList([Script(3, [90])])}),
     "processor-of-a-type-of-generate": (
         LOOPING,
         {"logits_processor": [RepetitionPenaltyLogitsProcessor(5.0)], "repetition_penalty": 1.1},
@@ -290,7 +268,7 @@ def test_assistant_model_is_part_of_the_call(tiny, words):
 
 def test_stop_strings(tiny, tokenizer):
     stop = tokenizer(";").input_ids[0]
-    settings = {"stop_strings": [";"], "tokenizer": tokenizer, "logits_processor": [Script(3, 90, stop, 92)]}
+    settings = {"stop_strings": [";"], "tokenizer": tokenizer, "logits_processor": [Script(3, [90, stop, 92])]}
     with watch(tiny) as calls:
         output = tiny.generate(WORDS, max_new_tokens=6, **settings)
     assert torch.equal(output, tiny.generate(WORDS, max_new_tokens=6, **settings))
@@ -301,7 +279,7 @@ def test_stop_strings(tiny, tokenizer):
 
 def test_stopped_by_the_callers_criterion(tiny, words):
     with watch(tiny, words) as calls:
-        tiny.generate(WORDS, max_new_tokens=9, stopping_criteria=[Quiet()], logits_processor=[Script(3, 90)])
+        tiny.generate(WORDS, max_new_tokens=9, stopping_criteria=[Quiet()], logits_processor=[Script(3, [90])])
     assert (calls[0].new_ids, calls[0].stopped_by) == ([90, 90], "Quiet")
 
 
@@ -336,8 +314,8 @@ def test_the_streamers_tokenizer_is_used_and_its_text_is_the_same(tiny, words, c
     [
         (WORDS,),
         (WORDS, GenerationConfig(max_new_tokens=3)),
-        (WORDS, GenerationConfig(max_new_tokens=3), LogitsProcessorList([Script(3, 90)])),
-        (WORDS, GenerationConfig(max_new_tokens=3), [Script(3, 90)]),
+        (WORDS, GenerationConfig(max_new_tokens=3), LogitsProcessorList([Script(3, [90])])),
+        (WORDS, GenerationConfig(max_new_tokens=3), [Script(3, [90])]),
         (WORDS, GenerationConfig(max_new_tokens=9), None, StoppingCriteriaList([Quiet()])),
         (None, GenerationConfig(max_new_tokens=3, bos_token_id=9)),
     ],
@@ -561,14 +539,14 @@ def test_what_was_asked_of_a_pipeline_is_not_its_default(tiny, words):
 
 def test_the_report_is_about_the_call_and_what_came_of_it(tiny, words):
     with watch(tiny, words) as calls:
-        tiny.generate(**RIGHT_PADDED, max_new_tokens=30, logits_processor=[Script(3, 90)])
+        tiny.generate(**RIGHT_PADDED, max_new_tokens=30, logits_processor=[Script(3, [90])])
     assert {"padding-side", "decoding-mode"} <= calls[0].report.rules
     assert "decoding-mode" not in check(tiny, words, RIGHT_PADDED, max_new_tokens=30).rules, "it needs the output"
 
 
 def test_a_correct_call_is_silent(tiny, words):
     with watch(tiny, words) as calls:
-        output = tiny.generate(**BATCH, max_new_tokens=6, logits_processor=[Script(3, 90, 91, END)])
+        output = tiny.generate(**BATCH, max_new_tokens=6, logits_processor=[Script(3, [90, 91, END])])
         words.batch_decode(output[:, 3:], skip_special_tokens=True)
     assert str(calls[0].report) == "No pitfall found."
 
@@ -577,7 +555,7 @@ def test_decoding_after_the_call_is_looked_at(tiny, words):
     inputs = words.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=True, return_tensors="pt")
     with watch(tiny, words) as calls:
         output = tiny.generate(
-            **inputs, max_new_tokens=6, logits_processor=[Script(inputs["input_ids"].shape[1], 90, END)]
+            **inputs, max_new_tokens=6, logits_processor=[Script(inputs["input_ids"].shape[1], [90, END])]
         )
         assert calls[0].report.rules == set()
         text = words.decode(output[0])
@@ -587,7 +565,7 @@ def test_decoding_after_the_call_is_looked_at(tiny, words):
 
 def test_a_decoding_after_the_block_changes_nothing(tiny, words):
     with watch(tiny, words) as calls:
-        output = tiny.generate(WORDS, max_new_tokens=6, logits_processor=[Script(3, 90, END)])
+        output = tiny.generate(WORDS, max_new_tokens=6, logits_processor=[Script(3, [90, END])])
     words.decode(output[0])
     assert calls[0].report.rules == set()
 
@@ -671,8 +649,8 @@ MISTAKES = {
     "streamer": lambda m: m.generate(WORDS, num_beams=2, streamer=Collector()),
     "stop-strings": lambda m: m.generate(WORDS, stop_strings=["w5"]),
     "configuration": lambda m: m.generate(WORDS, generation_config={"max_new_tokens": 2}),
-    "one-processor": lambda m: m.generate(WORDS, logits_processor=Script(3, 5)),
-    "one-processor-by-position": lambda m: m.generate(WORDS, None, Script(3, 5)),
+    "one-processor": lambda m: m.generate(WORDS, logits_processor=Script(3, [5])),
+    "one-processor-by-position": lambda m: m.generate(WORDS, None, Script(3, [5])),
     "processor-zero": lambda m: m.generate(WORDS, logits_processor=0),
     "processor-text": lambda m: m.generate(WORDS, logits_processor="ab"),
     "processor-is-no-processor": lambda m: m.generate(WORDS, logits_processor=[3]),
@@ -808,7 +786,7 @@ def test_any_other_error_leaves_the_block_as_it_is(error, tiny, words):
 
 def test_the_callers_objects_stay_as_they_are(words):
     model = tiny_model()
-    processors, criteria = LogitsProcessorList([Script(3, 90)]), StoppingCriteriaList([Quiet()])
+    processors, criteria = LogitsProcessorList([Script(3, [90])]), StoppingCriteriaList([Quiet()])
     config = GenerationConfig(max_new_tokens=4, repetition_penalty=1.1, eos_token_id=[END, 9], pad_token_id=PAD)
     arguments = {**BATCH, "logits_processor": processors, "stopping_criteria": criteria, "generation_config": config}
     kept = dict(arguments)
@@ -1318,7 +1296,7 @@ def test_html_is_escaped(tiny, words):
 
 def test_html_of_texts_is_escaped(tiny, words):
     with watch(tiny, words) as calls:
-        tiny.generate(WORDS, max_new_tokens=2, logits_processor=[Script(3, 0, END)])
+        tiny.generate(WORDS, max_new_tokens=2, logits_processor=[Script(3, [0, END])])
         words.decode(torch.tensor([3]))
     page = calls._repr_html_()
     assert "call 0" in page and "<end>" not in page and "<unk>" not in page
@@ -1347,7 +1325,7 @@ def test_an_empty_report_says_so():
 def test_calls_tell_each_call(tiny, words):
     with watch(tiny, words) as calls:
         assert repr(calls) == "No generate call was seen." and "No generate call" in calls._repr_html_()
-        tiny.generate(WORDS, max_new_tokens=2, logits_processor=[Script(3, 90, END)])
+        tiny.generate(WORDS, max_new_tokens=2, logits_processor=[Script(3, [90, END])])
         with pytest.raises(ValueError):
             tiny.generate(WORDS, max_length=2)
     lines = repr(calls).splitlines()

@@ -11,11 +11,10 @@ from transformers import GenerationConfig, TextStreamer
 from transformers.generation import GenerationMixin
 
 from pitfalls.request import Request
-from pitfalls.rules import rule
+from pitfalls.rules import GENERATE, rule
 
 LESSON = "08_your_own_code"
-GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"
-OTHER_NAMES = {  # of other interfaces, and what generate calls it; None where it has no such thing
+OTHER_NAMES = {  # of other interfaces, and what it is called here
     "max_tokens": "max_new_tokens",
     "max_completion_tokens": "max_new_tokens",
     "max_gen_len": "max_new_tokens",
@@ -68,9 +67,7 @@ def positional_inputs(request: Request):
     Since transformers 5, `apply_chat_template(…, return_tensors="pt")` returns a BatchEncoding, as the tokenizer does.
     As one argument it ends in an AttributeError without a message. Two stars hand over its ids and its mask by name.
     """
-    given = request.arguments.get("inputs")
-    if given is None:
-        given = request.arguments.get("input_ids")
+    given = request.given_ids
     if isinstance(given, Mapping) or _asked_a_batch_encoding(request.error):
         name = type(given).__name__ if isinstance(given, Mapping) else "BatchEncoding"
         return f'A {name} stands where a tensor of ids belongs: write `**inputs`, or `inputs["input_ids"]`.'

@@ -2,8 +2,6 @@
 
 import re
 
-import torch
-
 from pitfalls.request import Request, name_row
 from pitfalls.rules import rule
 
@@ -203,7 +201,7 @@ def end_token(request: Request):
     if request.arguments.get("stopping_criteria") or request.get("stop_strings"):
         return None
     rows = request.call.rows if request.call else []
-    own = _ids(getattr(request.defaults, "eos_token_id", None)) if request.given("eos_token_id") is not None else set()
+    own = set(request.own_end_ids) if request.given("eos_token_id") is not None else set()
     lost = next((token for row in rows for token in row.new_ids if token in own - set(end_ids)), None)
     if lost is not None and request.tokenizer is not None:
         name = request.tokenizer.decode([lost])
@@ -246,7 +244,3 @@ def spelled_marker(request: Request, n: int) -> str | None:
 def _knows(tokenizer, marker: str) -> bool:
     token_id = tokenizer.convert_tokens_to_ids(marker)  # an unknown one gives the id of the unknown token
     return token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == marker
-
-
-def _ids(given) -> set[int]:
-    return set() if given is None else set(torch.as_tensor(given).flatten().tolist())

@@ -89,7 +89,7 @@ def no_pad_token(request: Request):
     if isinstance(request.error, ValueError) and any(words in str(request.error) for words in asked):
         return "The tokenizer was asked to pad, and has no pad token."
     ragged = isinstance(request.error, ValueError) and "Unable to create tensor" in str(request.error)
-    given = request.arguments.get("input_ids", request.arguments.get("inputs"))
+    given = request.given_ids
     if isinstance(given, list) and given and all(isinstance(row, list) for row in given):
         ragged |= len({len(row) for row in given}) > 1
     if not ragged:

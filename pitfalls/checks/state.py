@@ -3,10 +3,9 @@
 import torch
 
 from pitfalls.request import Request
-from pitfalls.rules import rule
+from pitfalls.rules import GENERATE, rule
 
 LESSON = "08_your_own_code"
-GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"
 
 
 @rule(
@@ -114,7 +113,7 @@ def device(request: Request):
     Transformers 5.23 moves inputs from the CPU to the model in silence, step by step, and warns in the other direction;
     older versions and custom code raise "Expected all tensors to be on the same device".
     """
-    ids = request.arguments.get("input_ids", request.arguments.get("inputs"))
+    ids = request.given_ids
     where = getattr(getattr(request.model, "device", None), "type", None)
     if isinstance(ids, torch.Tensor) and where not in (None, "meta") and ids.device.type != where:
         return f"The ids are on {ids.device.type}, the model is on {where}."

@@ -2,15 +2,11 @@
 
 import re
 
-from pitfalls.checks.markers import foreign_marker, spelled_marker
+from pitfalls.checks.markers import TEMPLATE, foreign_marker, spelled_marker
 from pitfalls.request import Request, name_row
 from pitfalls.rules import rule
 
 LESSON = "07_prompt_template"
-TEMPLATE = """
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-output = model.generate(**inputs, max_new_tokens=200)
-"""
 CHAT = 'messages = [{"role": "user", "content": "What is the capital of France?"}]' + TEMPLATE
 ASKS = re.compile(  # (?-i:[a-z]): titles have a capital there
     r"\s*(?:please,? (?-i:[a-z])|(?:can|could|would|will) you\b|you are an?\b|how (?:do|can|many|much)\b|"

@@ -3,9 +3,12 @@
 import re
 
 from pitfalls.request import Request, name_row
-from pitfalls.rules import rule
+from pitfalls.rules import GENERATE, rule
 
-GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"
+ANSWER = f"""
+{GENERATE}
+answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+"""
 
 
 @rule(
@@ -41,10 +44,7 @@ def trailing_space(request: Request):
     output = model.generate(**inputs, max_new_tokens=8)
     answer = tokenizer.decode(output[0], skip_special_tokens=True)
     """,
-    fix="""
-    output = model.generate(**inputs, max_new_tokens=50)
-    answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    """,
+    fix=ANSWER,
     source="https://github.com/huggingface/transformers/issues/17117",
 )
 def prompt_echo(request: Request):
@@ -70,10 +70,7 @@ def prompt_echo(request: Request):
     output = model.generate(**inputs, max_new_tokens=8)
     answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
     """,
-    fix="""
-    output = model.generate(**inputs, max_new_tokens=50)
-    answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    """,
+    fix=ANSWER,
     source="https://github.com/EuroEval/EuroEval/pull/1006",
 )
 def special_tokens_kept(request: Request):
