@@ -23,6 +23,7 @@ _HOME = {
     "checks": "checks",
     "catalogue": "catalogue",
     "pictures": "pictures",
+    "widgets": "widgets",
 }
 __all__ = list(_HOME)
 

@@ -22,14 +22,12 @@ STYLES = {
     "assistant": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
 }
 BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
+SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
 
 
 def visible(text: str) -> str:
     """Spaces and line breaks as signs that can be seen: `·`, `⏎`, `⇥`. Letters that the font lacks as `\\u672c`."""
-    return "".join(_SIGNS.get(letter) or (letter if _drawable(letter) else ascii(letter)[1:-1]) for letter in text)
-
-
-_SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
+    return "".join(SIGNS.get(letter) or (letter if _drawable(letter) else ascii(letter)[1:-1]) for letter in text)
 
 
 def _drawable(letter: str) -> bool:
@@ -45,8 +43,13 @@ def cell(tokenizer, token_id: int, style: str) -> tuple[str, str, str]:
     """A token as (visible text, id, style): what `draw_cells` takes."""
     if token_id in tokenizer.all_special_ids:
         style = "special"
+    return visible(token_text(tokenizer, token_id)), str(token_id), style
+
+
+def token_text(tokenizer, token_id: int) -> str:
+    """A token alone as text; one that is only a part of a letter by its name in the vocabulary."""
     text = tokenizer.decode([token_id])
-    return visible(text if "�" not in text else tokenizer.convert_ids_to_tokens(token_id)), str(token_id), style
+    return text if "�" not in text else tokenizer.convert_ids_to_tokens(token_id)
 
 
 def pieces(text: str) -> list[str]:
@@ -56,12 +59,12 @@ def pieces(text: str) -> list[str]:
     return [line[start : start + room] for line in lines for start in range(0, len(line), room)]
 
 
-def wrap(cells: list[tuple[str, str, str]]) -> list[list[tuple[str, str, str]]]:
+def wrap(cells: list[tuple[str, str, str]], room: float = LETTERS) -> list[list[tuple[str, str, str]]]:
     """Cells in lines that fit the width; a cell that ends in a line break ends its line."""
     lines, used = [[]], 0.0
     for text, note, style in cells:
         width = cell_width(text, note)
-        if lines[-1] and used + width > LETTERS:
+        if lines[-1] and used + width > room:
             lines, used = [*lines, []], 0.0
         lines[-1].append((text.rstrip("\n"), note, style))
         used += width

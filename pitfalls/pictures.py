@@ -156,7 +156,7 @@ def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
 
 def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, title: str | None = None) -> Figure:
     """What `apply_chat_template` makes of the messages, coloured by role; what the template adds itself is dashed."""
-    parts = _chat_parts(tokenizer, messages, add_generation_prompt)
+    parts = chat_parts(tokenizer, messages, add_generation_prompt)
     cells = [
         (piece, "", role if role in STYLES else "new")
         for role, part in parts
@@ -239,7 +239,7 @@ def animate(figures: Sequence[Figure], seconds: float = 1.2):
     return NotebookImage(data=stream.getvalue(), format="png")
 
 
-def _chat_parts(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, str]]:
+def chat_parts(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, str]]:
     """The rendered messages as (role or "special", text). A rendering of marks shows where the contents stand."""
 
     def render(chat: list[dict]) -> str:

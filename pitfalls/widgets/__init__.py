@@ -1,0 +1,16 @@
+"""The pictures with sliders: one widget for each pitfall, and one for the loop.
+
+    pitfalls.widgets.NextToken(model, tokenizer, "I am a cat.")    # as the last line of a cell
+
+Each shows the call that its lesson is about, made by transformers itself, and says what came of it. A saved notebook
+keeps the first state as a picture, so that a page without a kernel lacks nothing. What was asked of the model is kept:
+moving a slider asks it nothing, and no state is computed twice.
+"""
+
+from pitfalls.widgets.chat_template import ChatTemplate
+from pitfalls.widgets.length import Length
+from pitfalls.widgets.loop import Loop
+from pitfalls.widgets.next_token import NextToken
+from pitfalls.widgets.padding import Padding
+
+__all__ = ["ChatTemplate", "Length", "Loop", "NextToken", "Padding"]

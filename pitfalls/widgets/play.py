@@ -1,0 +1,123 @@
+"""What the widgets share: controls, a view, a picture of the same state, and errors that are said in the widget."""
+
+import base64
+import io
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ipywidgets
+from matplotlib.figure import Figure
+from transformers.utils import logging
+
+from pitfalls import markup
+from pitfalls.request import Request
+
+
+class Play:
+    """What the widgets share: controls, a line that speaks, a view; and a picture for a page without a kernel.
+
+    A widget has `summary()`, one sentence about its state, `figure()`, its state as a picture, and `_draw()` as HTML.
+    """
+
+    def __init__(self, *controls: ipywidgets.Widget):
+        self.controls, self.answers = list(_leaves(controls)), {}
+        self.status, self.view = ipywidgets.HTML(), ipywidgets.HTML()
+        panel = ipywidgets.Box(controls)
+        panel.add_class("pf-controls")
+        self.root = ipywidgets.VBox([ipywidgets.HTML(markup.STYLE), panel, self.status, self.view])
+        self.root.add_class("pitfalls-play")
+        for control in self.controls:
+            if not isinstance(control, ipywidgets.Button):
+                control.observe(lambda _: self._run(), names="value")
+        self._run()
+
+    def summary(self) -> str:
+        raise NotImplementedError
+
+    def figure(self) -> Figure:
+        raise NotImplementedError
+
+    def _draw(self) -> str:
+        raise NotImplementedError
+
+    def _button(self, name: str, action: Callable[[], Any]) -> ipywidgets.Button:
+        button = ipywidgets.Button(description=name)
+        button.on_click(lambda _: self._run(action))
+        return button
+
+    def _run(self, action: Callable[[], Any] = lambda: None) -> None:
+        """Act, and draw the state again; what goes wrong is said in the place of the view."""
+        try:
+            action()
+            self.view.value = markup.finding(self.summary()) + self._draw()
+            self.status.value = ""
+        except Exception as error:  # a callback has no cell that could show it
+            self.view.value = ""
+            said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+            self.status.value = markup.problem(said)
+
+    def _ask(self, state: Hashable, compute: Callable[[], Any]) -> Any:
+        """What the model says for this state. It works once for each state, and nothing can be clicked meanwhile."""
+        if state not in self.answers:
+            self.status.value = markup.working()
+            with _switched_off(self.controls), _without_logs():
+                self.answers[state] = compute()
+        return self.answers[state]
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        data = self.root._repr_mimebundle_(**kwargs)
+        if not self.view.value:
+            return data, {}
+        alt = self.summary()
+        data["text/plain"] = f"{alt} (Run this cell to move the controls.)"
+        stream = io.BytesIO()
+        self.figure().savefig(stream, dpi=100, facecolor="white", metadata={"Software": None})
+        data["image/png"] = base64.b64encode(stream.getvalue()).decode()
+        return data, {"image/png": {"alt": alt}}
+
+
+def encode(model, tokenizer, text: str, new: int):
+    """The prompt as inputs on the model's device, where `new` more tokens fit into the window."""
+    if not text:
+        raise ValueError("The prompt is empty: write something for the model to go on with.")
+    inputs = tokenizer(text, return_tensors="pt").to(model.device)
+    check_window(model, inputs["input_ids"].shape[1] + new)
+    return inputs
+
+
+def check_window(model, tokens: int) -> None:
+    window = Request(model).window
+    if window and tokens > window:
+        raise ValueError(f"With its answer this makes {tokens:,} tokens; the model's window is {window:,}. Shorten it.")
+
+
+def _leaves(controls) -> Iterator[ipywidgets.Widget]:
+    for control in controls:
+        if isinstance(control, ipywidgets.Box):
+            yield from _leaves(control.children)
+        elif not isinstance(control, ipywidgets.Label):
+            yield control
+
+
+@contextmanager
+def _switched_off(controls):
+    before = [control.disabled for control in controls]
+    for control in controls:
+        control.disabled = True
+    try:
+        yield
+    finally:
+        for control, disabled in zip(controls, before, strict=True):
+            control.disabled = disabled
+
+
+@contextmanager
+def _without_logs():
+    """A callback has no cell for transformers' log lines."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
