@@ -64,7 +64,10 @@ def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbfor
                 output.text = re.sub(r"\S*/site-packages/", ".../", output.text)
             if "execution_count" in output:
                 output.execution_count = count
-            output.get("metadata", {}).clear()
+            if "data" in output:  # a widget lives in its kernel only; its picture stays, with the words for it
+                output.data.pop("application/vnd.jupyter.widget-view+json", None)
+                alts = {kind: told["alt"] for kind, told in output.metadata.items() if "alt" in told}
+                output.metadata = nbformat.from_dict({kind: {"alt": alt} for kind, alt in alts.items()})
         if "varies" in cell.metadata.get("tags", []) and before.get(cell.source):
             cell.outputs = before[cell.source]
     return notebook

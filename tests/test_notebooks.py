@@ -19,6 +19,7 @@ HEADINGS = [
     "What changed in transformers 5",
     "What we saw",
 ]
+PLAYED = range(3, 8)  # lessons with a widget
 # Upstream warnings that a lesson is about.
 WELCOME = {
     "04_length": "Using the model-agnostic default `max_length`",
@@ -57,8 +58,9 @@ def test_setup_cell_is_the_same_everywhere(path):
 @lesson
 def test_anatomy(path):
     text = markdown(path)
-    pitfall = int(path.stem[:2]) >= 4
-    headings = [*HEADINGS[:4], "In your own code", *HEADINGS[4:]] if pitfall else HEADINGS
+    number = int(path.stem[:2])
+    own_code = ["In your own code"] if number >= 4 else []
+    headings = [*HEADINGS[:4], *(["Play"] if number in PLAYED else []), *own_code, *HEADINGS[4:]]
     places = [re.search(rf"^## {heading}", text, flags=re.MULTILINE) for heading in headings]
     assert all(places), [heading for heading, place in zip(headings, places, strict=True) if not place]
     starts = [place.start() for place in places]
@@ -116,6 +118,21 @@ def test_pictures_come_from_outputs(path):
     pictures = [o for cell in code_cells(notebook) for o in cell.outputs if "image/png" in o.get("data", {})]
     assert len(pictures) >= 3
     assert path.stat().st_size < 1_500_000
+
+
+@lesson
+def test_a_widget_stands_as_a_picture_in_the_saved_lesson(path):
+    notebook = read(path)
+    widgets = [n for n, cell in enumerate(notebook.cells) if "pitfalls.widgets." in cell.source]
+    assert len(widgets) == (int(path.stem[:2]) in PLAYED)
+    for n in widgets:
+        before, cell, after = notebook.cells[n - 1 : n + 2]
+        assert before.source.startswith("## Play: ")
+        (output,) = cell.outputs
+        assert "image/png" in output.data and len(output.metadata["image/png"]["alt"]) > 20
+        assert re.match(r"\*\*Try:\*\* .+\n\n\*\*Notice:\*\* .+", after.source, flags=re.DOTALL)
+    mimes = {mime for cell in code_cells(notebook) for output in cell.outputs for mime in output.get("data", {})}
+    assert not any("widget" in mime for mime in mimes), "a page without a kernel could not show it"
 
 
 @lesson
