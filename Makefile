@@ -15,7 +15,7 @@ LAB_FLAGS := --allow-root $(BROWSER_FLAG)
 OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
 QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: lab test notebooks images bench format
+.PHONY: lab test notebooks images html bench format
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
@@ -33,6 +33,10 @@ notebooks: $(READY)
 
 images: $(READY)
 	$(BIN)/python images/draw.py
+
+# The lessons as web pages in build/html/, to read or to put on a server.
+html: $(READY)
+	$(BIN)/jupyter nbconvert --to=html --template=lab --output-dir=build/html notebooks/*.ipynb
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py

@@ -6,11 +6,14 @@ Each measurement alternates the two things that it compares, so that a machine t
 import logging
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -18,7 +21,23 @@ from transformers.utils.logging import disable_progress_bar
 
 import pitfalls
 
+sys.path.append(str(Path(__file__).parent.parent / "browser"))
+import lab
+
 RUNS = 7
+WIDGETS = (
+    """
+import pitfalls
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder = pitfalls.fetch_model()
+tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+counted = pitfalls.record(model, tokenizer, tokenizer("Count: 1, 2", return_tensors="pt"), max_new_tokens=100)
+""",
+    "pitfalls.widgets.NextToken(model, tokenizer)",
+    "pitfalls.widgets.Length(counted, tokenizer)",
+    ("pitfalls.widgets.Loop(model, tokenizer, 'A list of colors: red, blue')"),
+)
+SLIDERS = ["temperature", "max_new_tokens", "step"]
 
 
 class Measured(NamedTuple):
@@ -114,13 +133,44 @@ def highest(run: Callable) -> int:
     return max(seen)
 
 
+def slider_answers(model, tokenizer) -> Iterator[Measured]:
+    """Of a slider in the browser, from the key press to the changed page, against one step of the model."""
+    if reason := lab.missing():
+        print(f"sliders: not measured, {reason}")
+        return
+    inputs = tokenizer("I am a cat.", return_tensors="pt")
+    step = statistics.median(seconds(lambda: model.generate(**inputs, max_new_tokens=1)) for _ in range(RUNS))
+    with tempfile.TemporaryDirectory() as folder:
+        notebooks = Path(folder, "source")
+        notebooks.mkdir()
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in WIDGETS])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, notebooks / "widgets.ipynb")
+        with (
+            lab.jupyterlab(notebooks, Path(folder)) as server,
+            lab.chromium() as browser,
+            server.open(browser, "widgets.ipynb") as page,
+        ):
+            page.run_all()
+            for n, label in enumerate(SLIDERS):
+                answer = lab.answer_time(page.plays.nth(n), label)
+                what = f"slider {label}, in the browser"
+                yield Measured(what, f"{answer * 1e3:.0f} ms", answer / step, "generating one token", "under 100 ms")
+
+
 def main() -> int:
     disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     path = pitfalls.fetch_model()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     print(f"{'':42} {'median':24} {'ratio':>8}  of")
-    for measure in (lambda: check_cost(model, tokenizer), lambda: watch_cost(model, tokenizer), watch_memory):
+    measures = (
+        lambda: slider_answers(model, tokenizer),
+        lambda: check_cost(model, tokenizer),
+        lambda: watch_cost(model, tokenizer),
+        watch_memory,
+    )
+    for measure in measures:
         for row in measure():
             print(f"{row.what:42} {row.value:24} {row.ratio:8.4f}  {row.of} (asked: {row.asked})", flush=True)
     return 0
