@@ -24,6 +24,7 @@ _HOME = {
     "catalogue": "catalogue",
     "pictures": "pictures",
     "widgets": "widgets",
+    "practice": "practice",
 }
 __all__ = list(_HOME)
 

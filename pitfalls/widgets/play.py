@@ -61,7 +61,7 @@ class Play:
         """What the model says for this state. It works once for each state, and nothing can be clicked meanwhile."""
         if state not in self.answers:
             self.status.value = markup.working()
-            with _switched_off(self.controls), _without_logs():
+            with _switched_off(self.controls), without_logs():
                 self.answers[state] = compute()
         return self.answers[state]
 
@@ -113,7 +113,7 @@ def _switched_off(controls):
 
 
 @contextmanager
-def _without_logs():
+def without_logs():
     """A callback has no cell for transformers' log lines."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()

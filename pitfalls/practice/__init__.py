@@ -1,0 +1,41 @@
+"""Predictions, and exercises that answer back.
+
+pitfalls.practice.one_sentence(answer, model, tokenizer)    # as the last line of the exercise's own cell
+pitfalls.practice.progress("04")                            # what is done, and what is open
+"""
+
+from pitfalls.practice.decoding_mode import modes_for_tasks, sampling_by_hand
+from pitfalls.practice.feedback import Feedback, progress
+from pitfalls.practice.final_exam import exam
+from pitfalls.practice.generating import greedy_loop, text_probability
+from pitfalls.practice.length import one_sentence, tokens_left
+from pitfalls.practice.loading import memory_of_7b, new_keyword
+from pitfalls.practice.padding_side import batch_like_single, left_pad_by_hand
+from pitfalls.practice.prediction import predict
+from pitfalls.practice.prompt_template import template_by_hand, two_turns, why_nothing
+from pitfalls.practice.tokenizing import count_tokens, mask_and_positions
+from pitfalls.practice.your_own_code import guard, name_the_mistakes
+
+__all__ = [
+    "Feedback",
+    "batch_like_single",
+    "count_tokens",
+    "exam",
+    "greedy_loop",
+    "guard",
+    "left_pad_by_hand",
+    "mask_and_positions",
+    "memory_of_7b",
+    "modes_for_tasks",
+    "name_the_mistakes",
+    "new_keyword",
+    "one_sentence",
+    "predict",
+    "progress",
+    "sampling_by_hand",
+    "template_by_hand",
+    "text_probability",
+    "tokens_left",
+    "two_turns",
+    "why_nothing",
+]

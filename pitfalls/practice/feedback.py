@@ -1,0 +1,154 @@
+"""What exercises share: an answer is checked in its own cell, and what comes back speaks to a person.
+
+    @exercise("04", "Exactly one sentence")
+    def one_sentence(answer, model, tokenizer) -> str:
+        ids = run(answer, model, tokenizer, "Once upon a time")
+        if …:
+            raise Hint("The prompt is still in it: cut off the first `prompt_length` tokens.")
+        return "The answer is one sentence, and nothing of the prompt."
+
+A checker raises `Hint` for a wrong answer and returns what a right one has proved. What is done is kept in this
+kernel only, and shown by `progress`.
+"""
+
+import dis
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from html import escape
+from typing import Any
+
+import torch
+
+COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
+SIGNS = {"not yet": "○", "not quite": "✗", "right": "✓"}
+NOT_YET = "Not yet: replace the dots, and run the cell again."
+tasks: dict[tuple[str, str], str] = {}  # (lesson, name): title, in the order in which they were defined
+done: set[tuple[str, str]] = set()
+
+
+class Hint(Exception):
+    """What a wrong answer needs to hear."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The last line of an exercise's cell."""
+
+    state: str  # "not yet", "not quite" or "right"
+    text: str
+
+    def __repr__(self) -> str:
+        return f"{SIGNS[self.state]} {self.text}"
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<div style="border-left: 4px solid {COLOURS[self.state]}; padding: 4px 10px; white-space: pre-wrap">'
+            f"<b>{SIGNS[self.state]}</b> {escape(self.text)}</div>"
+        )
+
+
+def exercise(lesson: str, title: str) -> Callable:
+    """Make a checker of a function that returns what was proved, or raises `Hint`. `lesson` is its number, as "04"."""
+
+    def decorate(check: Callable[..., str]) -> Callable[..., Feedback]:
+        tasks[lesson, check.__name__] = title
+
+        @wraps(check)
+        def checked(*answer, **context) -> Feedback:
+            if any(is_stub(part) for part in answer):
+                return Feedback("not yet", NOT_YET)
+            try:
+                proved = check(*answer, **context)
+            except Hint as hint:
+                return Feedback("not quite", str(hint))
+            except Exception as error:  # an answer of a kind that nobody thought of
+                wanted = (check.__doc__ or "").strip().splitlines()[0]
+                return Feedback("not quite", f"Expected: {wanted} Checking yours ended in {_named(error)}.")
+            done.add((lesson, check.__name__))
+            return Feedback("right", f"Right. {proved}")
+
+        return checked
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is done in a lesson, and what is open; known to this kernel only."""
+
+    lesson: str
+
+    def items(self) -> list[tuple[bool, str]]:
+        mine = [(key, title) for key, title in tasks.items() if key[0] == self.lesson]
+        mine.sort(key=lambda item: (not item[1].startswith("Predict"), item[0][1] == "exam"))  # as in the lesson
+        return [(key in done, title) for key, title in mine]
+
+    def __repr__(self) -> str:
+        items = self.items()
+        lines = [f"{sum(ready for ready, _ in items)} of {len(items)} done"]
+        return "\n".join([*lines, *(f"{SIGNS['right' if ready else 'not yet']} {title}" for ready, title in items)])
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="background: none">{escape(repr(self))}</pre>'
+
+
+def progress(lesson: str) -> Progress:
+    """The predictions and exercises of a lesson, as "04". Nothing is sent anywhere, nor kept after this kernel."""
+    if lesson not in {number for number, _ in tasks}:
+        raise ValueError(f"There are no exercises for {lesson!r}; lessons are written as in progress('04').")
+    return Progress(lesson)
+
+
+def run(function: Callable, *arguments, **keywords) -> Any:
+    """What the reader's function returns; what it raises becomes a hint that shows the line."""
+    if not callable(function):
+        raise Hint(f"Expected a function; this is {_shown(function)}.")
+    try:
+        return function(*arguments, **keywords)
+    except Exception as error:
+        lines = [frame.line for frame in traceback.extract_tb(error.__traceback__)[1:] if frame.line]
+        where = f", in the line\n    {lines[0]}" if lines else ""
+        raise Hint(f"Your function stopped with {_named(error)}{where}") from None
+
+
+def equal(answer: Any, expected: Any, what: str, hints: Mapping[Any, str] | None = None) -> None:
+    """Raise a hint unless they are equal: the one meant for this answer, else what was expected and what came."""
+    given = answer.tolist() if isinstance(answer, torch.Tensor) else answer
+    wanted = expected.tolist() if isinstance(expected, torch.Tensor) else expected
+    try:
+        same = bool(given == wanted)
+    except Exception:  # arrays of another library
+        same = False
+    if same:
+        return
+    for wrong, hint in (hints or {}).items():
+        if given == wrong:
+            raise Hint(hint)
+    raise Hint(f"Expected {what}: {_shown(wanted)}. Came: {_shown(given)}.")
+
+
+def is_stub(answer: Any) -> bool:
+    """Dots, anywhere in it, or a function with nothing but dots inside."""
+    if answer is ...:
+        return True
+    if isinstance(answer, Mapping):
+        return any(map(is_stub, answer.values()))
+    if isinstance(answer, (list, tuple, set)):
+        return any(map(is_stub, answer))
+    code = getattr(answer, "__code__", None)
+    return code is not None and all(
+        step.opname in ("RESUME", "NOP", "RETURN_VALUE")
+        or (step.opname in ("LOAD_CONST", "RETURN_CONST") and step.argval is None)
+        for step in dis.get_instructions(code)
+    )
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _shown(value: Any, most: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

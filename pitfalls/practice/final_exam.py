@@ -1,0 +1,177 @@
+"""The final exam: a program with seven mistakes, drawn from a pool, and a check that runs it.
+
+exam = pitfalls.practice.exam(seed=1)      # the same seed draws the same mistakes for everyone
+exam                                       # the program
+exam.check(load, answer, story)            # after mending it: the score
+"""
+
+import random
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+import pitfalls
+from pitfalls.practice.feedback import Feedback, done, tasks
+from pitfalls.widgets.play import without_logs
+
+MISTAKES = 7
+QUESTIONS = ["What is the capital of France?", "Give me three names for a cat."]
+BEGINNING = "Once upon a time"
+KEY = ("08", "exam")
+tasks[KEY] = "The final exam"
+PROGRAM = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+def load(name):
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(name, dtype="float32")
+    model.eval()
+    return model, tokenizer
+
+def prepare(tokenizer, questions):
+    chats = [[{"role": "user", "content": question}] for question in questions]
+    options = {"padding": True, "return_dict": True, "return_tensors": "pt"}
+    return tokenizer.apply_chat_template(chats, add_generation_prompt=True, **options)
+
+def answer(model, tokenizer, questions):
+    inputs = prepare(tokenizer, questions).to(model.device)
+    ids = model.generate(**inputs, max_new_tokens=60, do_sample=False)
+    new_ids = ids[:, inputs["input_ids"].shape[1] :]
+    return tokenizer.batch_decode(new_ids, skip_special_tokens=True)
+
+def story(model, tokenizer, beginning):
+    inputs = tokenizer(beginning, return_tensors="pt").to(model.device)
+    ids = model.generate(**inputs, use_cache=True, max_new_tokens=30, do_sample=True, temperature=0.8, top_p=0.9)
+    return tokenizer.decode(ids[0], skip_special_tokens=True)
+"""
+
+
+class Mistake(NamedTuple):
+    """One way to spoil the program: `right` stands once in it, and is replaced."""
+
+    rule: str  # the inspector's name for it
+    where: str  # the function that goes wrong
+    right: str
+    wrong: str
+
+
+_TEMPLATE = "tokenizer.apply_chat_template(chats, add_generation_prompt=True, **options)"
+# One of each group is drawn at most: they spoil the same words.
+POOL = [
+    [
+        Mistake("removed-keyword", "load", 'dtype="float32"', "load_in_4bit=True"),
+        Mistake("half-precision", "load", 'dtype="float32"', 'dtype="float16"'),
+    ],
+    [Mistake("padding-side", "answer", 'padding_side="left"', 'padding_side="right"')],
+    [Mistake("train-mode", "load", "model.eval()", "model.train()")],
+    [
+        Mistake("generation-prompt", "answer", _TEMPLATE, _TEMPLATE.replace("True", "False")),
+        Mistake("prompt-template", "answer", _TEMPLATE, 'tokenizer(questions, padding=True, return_tensors="pt")'),
+    ],
+    [
+        Mistake("positional-inputs", "answer", "(**inputs, max", "(inputs, max"),
+        Mistake("attention-mask", "answer", "(**inputs, max", '(inputs["input_ids"], max'),
+    ],
+    [
+        Mistake("length", "answer", "max_new_tokens=60, ", ""),
+        Mistake("max-length", "answer", "max_new_tokens=60, ", "max_length=45, "),
+    ],
+    [Mistake("temperature-zero", "answer", "do_sample=False", "do_sample=True, temperature=0.0")],
+    [Mistake("prompt-echo", "answer", 'ids[:, inputs["input_ids"].shape[1] :]', "ids")],
+    [
+        Mistake(
+            "special-tokens-kept",
+            "answer",
+            "batch_decode(new_ids, skip_special_tokens=True)",
+            "batch_decode(new_ids)",
+        )
+    ],
+    [Mistake("trailing-space", "story", "tokenizer(beginning, ", 'tokenizer(beginning + " ", ')],
+    [Mistake("ignored-sampling-flags", "story", "do_sample=True, temperature=0.8", "temperature=0.8")],
+    [Mistake("invalid-setting", "story", "top_p=0.9", "top_p=90")],
+    [Mistake("use-cache", "story", "use_cache=True", "use_cache=False")],
+]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A program to mend. `mistakes` says what is wrong with it: no peeking."""
+
+    seed: int
+    mistakes: list[Mistake]
+
+    @property
+    def program(self) -> str:
+        text = PROGRAM
+        for mistake in self.mistakes:
+            text = text.replace(mistake.right, mistake.wrong)
+        return text
+
+    def __repr__(self) -> str:
+        return f"Exam {self.seed}: {len(self.mistakes)} mistakes\n\n{self.program}"
+
+    def _repr_html_(self) -> str:
+        head = f"<b>Exam {self.seed}</b>: this program has {len(self.mistakes)} mistakes. Copy it into the next cell."
+        return f'{head}<pre style="line-height: 1.4; background: none">{escape(self.program)}</pre>'
+
+    def check(self, load: Callable, answer: Callable, story: Callable) -> Feedback:
+        """Run the three functions on the embedded model, and count the mistakes that are mended.
+
+        A mistake in a function that stops with an error counts as open: another one may hide it.
+        """
+        if ... in (load, answer, story):
+            return Feedback("not yet", "Copy the program into this cell, mend it, and run the cell again.")
+        found, stopped, answers = _run(load, answer, story)
+        open_ = [m for m in self.mistakes if m.rule in found or m.where in stopped or "load" in stopped]
+        score = f"{len(self.mistakes) - len(open_)} of {len(self.mistakes)}"
+        if open_:
+            lines = [f"{name} stopped with {error}" for name, error in stopped.items()]
+            lines += [f"something from lesson {lesson_of(m)}, in {m.where}" for m in open_ if m.where not in stopped]
+            return Feedback("not quite", f"{score} mended. Still open:\n" + "\n".join(f"  - {line}" for line in lines))
+        if "Paris" not in answers[0]:
+            return Feedback("not quite", f"{score} mended, but the first answer is {answers[0]!r}.")
+        done.add(KEY)
+        return Feedback("right", f"{score}. Your program answers: {answers[0]!r}")
+
+
+def lesson_of(mistake: Mistake) -> int:
+    return int(pitfalls.checks.RULES[mistake.rule].lesson[:2])
+
+
+def exam(seed: int | None = None) -> Exam:
+    """Draw an exam; without a seed another one each time."""
+    seed = random.randrange(10_000) if seed is None else seed
+    dice = random.Random(seed)
+    return Exam(seed, [dice.choice(group) for group in dice.sample(POOL, MISTAKES)])
+
+
+def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], dict[str, str], list[str]]:
+    """The rules that were found, the functions that stopped with their errors, and the answers."""
+    found, stopped, answers = set(), {}, [""]
+    try:
+        model, tokenizer = load(pitfalls.fetch_model())
+    except Exception as error:
+        return found, {"load": _named(error)}, answers
+    calls_of = {
+        "answer": lambda: answer(model, tokenizer, QUESTIONS),
+        "story": lambda: story(model, tokenizer, BEGINNING),
+    }
+    for name, call in calls_of.items():
+        try:
+            with pitfalls.watch(model, tokenizer) as calls, without_logs(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = call()
+            if not calls:
+                stopped[name] = "no call of generate"
+        except Exception as error:
+            stopped[name] = _named(error)
+        else:
+            answers = list(result) if name == "answer" and isinstance(result, (list, tuple)) and result else answers
+        found |= calls.report.rules
+    return found, stopped, answers
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -1,0 +1,49 @@
+"""Exercises of lesson 4."""
+
+import re
+
+from pitfalls.practice.feedback import Hint, equal, exercise, run
+
+ANSWERS = {
+    "What is the capital of France?": "The capital of France is Paris.",
+}
+
+
+@exercise("04", "How many tokens are left")
+def tokens_left(answer, model, tokenizer) -> str:
+    """a dict with the number of new tokens that each of the four calls may write."""
+    prompt = len(tokenizer("Once upon a time")["input_ids"])
+    expected = {"nothing said": 20, "max_new_tokens=5": 5, "max_length=30": 30 - prompt, "both": 5}
+    if not isinstance(answer, dict) or set(answer) != set(expected):
+        raise Hint(f"Expected a dict with the keys {list(expected)}; keep those of the stub.")
+    if answer["nothing said"] == 20 - prompt:
+        raise Hint(
+            "Without a word about length you get 20 new tokens: the prompt doesn't count (it did until version 4)."
+        )
+    if answer["max_length=30"] == 30:
+        raise Hint("max_length counts the prompt too: its tokens are taken off the 30.")
+    if answer["both"] == 30 - prompt:
+        raise Hint("Where both are given, max_new_tokens wins.")
+    equal(answer, expected, "the new tokens of each call")
+    return "Only max_length depends on the prompt, and max_new_tokens beats it."
+
+
+@exercise("04", "Exactly one sentence, without the prompt")
+def one_sentence(answer, model, tokenizer) -> str:
+    """a function that returns one sentence, and nothing of the prompt."""
+    for prompt in ["Once upon a time", "The capital of France is", "Water boils at"]:
+        text = run(answer, model, tokenizer, prompt)
+        if not isinstance(text, str):
+            raise Hint(f"Return the text, a str: decode the ids. Came: {type(text).__name__}.")
+        if text.strip().startswith(prompt):
+            raise Hint("The prompt is still there: decode only the ids behind it, `ids[0, prompt_length:]`.")
+        if "<|im_end|>" in text:
+            raise Hint("The end token is in the text: decode with skip_special_tokens=True.")
+        if not text.strip():
+            raise Hint(f"Nothing came for {prompt!r}: is all of the output cut off?")
+        ends = re.findall(r"[.!?](?=\s|$)", text.strip())
+        if not text.strip().endswith((".", "!", "?")):
+            raise Hint(f"This sentence is cut off: {text!r}. Allow more tokens, and stop at the full stop.")
+        if len(ends) > 1:
+            raise Hint(f"There are {len(ends)} sentences: {text!r}. Stop strings end a row where a text appears.")
+    return "Three prompts, three sentences. stop_strings ends them, and slicing takes the prompt away."

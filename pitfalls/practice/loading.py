@@ -1,0 +1,104 @@
+"""Exercises of lesson 1."""
+
+import tempfile
+from math import isclose
+
+import torch
+
+from pitfalls.practice.feedback import Hint, exercise
+
+WEIGHTS = 7.24e9  # of Mistral-7B-v0.1
+CARD = 16  # GB
+BITS = {
+    "float32": torch.float32.itemsize * 8,
+    "bfloat16": torch.bfloat16.itemsize * 8,
+    "8-bit": torch.int8.itemsize * 8,
+    "4-bit": 4,
+}
+
+
+@exercise("01", "The memory of a 7B model in four formats")
+def memory_of_7b(answer) -> str:
+    """a dict with the gigabytes of each format, and a list of the formats that fit."""
+    if not isinstance(answer, dict) or set(answer) != {*BITS, "fits"}:
+        raise Hint(f"Expected a dict with the keys {[*BITS, 'fits']}; keep those of the stub.")
+    needed = {name: WEIGHTS * bits / 8 / 1e9 for name, bits in BITS.items()}
+    for name, expected in needed.items():
+        _check_size(name, answer[name], expected)
+    fits = answer["fits"]
+    if not isinstance(fits, (list, tuple, set)) or not all(name in list(BITS) for name in fits):
+        raise Hint(f"`fits` is a list with some of the names {list(BITS)}.")
+    for name, expected in needed.items():
+        if name in fits and expected >= CARD:
+            raise Hint(f"{name} doesn't fit: it needs {expected:.1f} GB, and the card has {CARD}.")
+        if name not in fits and expected < CARD:
+            raise Hint(f"{name} fits too: its weights need {expected:.1f} GB, and the card has {CARD}.")
+    return "Weights times bits, divided by 8: that tells what fits, before you download anything."
+
+
+def _check_size(name: str, given, expected: float) -> None:
+    if not isinstance(given, (int, float)):
+        raise Hint(f"{name}: expected a number of gigabytes, came {given!r}.")
+    bits = BITS[name]
+
+    def is_about(value: float) -> bool:
+        return isclose(given, value, rel_tol=0.02)
+
+    if is_about(expected):
+        return
+    if is_about(expected * 1e9):
+        raise Hint(f"{name}: that is bytes. Divide by 1e9 for gigabytes.")
+    if bits < 16 and is_about(expected * 8):
+        raise Hint(
+            f"{name}: {bits} bits were taken for {bits} bytes. A byte has 8 bits: {bits} bits are {bits / 8:g} bytes."
+        )
+    if is_about(expected * 8):
+        raise Hint(f"{name}: that is gigabits. A byte has 8 bits: divide by 8.")
+    if is_about(expected * 1e9 / 2**30):
+        raise Hint(f"{name}: that is GiB, of 2**30 bytes each. Here 1 GB is 1e9 bytes.")
+    if name == "4-bit" and is_about(expected * 2):
+        raise Hint("4-bit: one byte for each weight? Two weights of 4 bits share a byte.")
+    raise Hint(f"{name}: multiply the weights by the bytes per weight, and divide by 1e9. Came: {given:g}.")
+
+
+@exercise("01", "Bring the old keyword up to date")
+def new_keyword(keywords) -> str:
+    """a dict of keyword arguments for from_pretrained."""
+    from transformers import BitsAndBytesConfig
+
+    if isinstance(keywords, BitsAndBytesConfig):
+        raise Hint("The config is right, but it needs a name: put it in the dict, under `quantization_config`.")
+    if not isinstance(keywords, dict):
+        raise Hint(f"Expected a dict of keyword arguments; this is {keywords!r}.")
+    if {"load_in_4bit", "load_in_8bit"} & set(keywords):
+        raise Hint(
+            "load_in_4bit is no longer a keyword of from_pretrained: it went into the object BitsAndBytesConfig."
+        )
+    if "quantization_config" not in keywords:
+        raise Hint(f"from_pretrained wants the config under the name `quantization_config`. Came: {list(keywords)}.")
+    config = keywords["quantization_config"]
+    if config is BitsAndBytesConfig:
+        raise Hint("That is the class. Call it: BitsAndBytesConfig(…).")
+    if not isinstance(config, (BitsAndBytesConfig, dict)):
+        raise Hint(f"`quantization_config` takes a BitsAndBytesConfig; this is {config!r}.")
+    said = config if isinstance(config, dict) else config.to_dict()
+    if said.get("load_in_4bit") is not True:
+        raise Hint("Nothing in this config says 4 bits: write load_in_4bit=True into BitsAndBytesConfig(…).")
+    if keywords.get("device_map") != "auto":
+        raise Hint("The old call had device_map='auto' too: keep it.")
+    if not getattr(_load_small_model(keywords), "is_loaded_in_4bit", False):
+        raise Hint("A small model was loaded with these keywords, but not in 4 bits.")
+    return "A small model with these keywords came back in 4 bits. Any other model loads in the same way."
+
+
+def _load_small_model(keywords: dict):
+    """A model of random weights, saved and loaded again: it takes a moment, whatever model the lesson runs on."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    shape = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+        AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=64, **shape)).save_pretrained(folder)
+        try:
+            return AutoModelForCausalLM.from_pretrained(folder, **keywords)
+        except Exception as error:
+            raise Hint(f"from_pretrained stopped with {type(error).__name__}: {error}") from None

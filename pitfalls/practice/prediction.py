@@ -1,0 +1,91 @@
+"""Choose before you run: the question quotes code, and that code gives the answer."""
+
+import ast
+import sys
+import warnings
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import ipywidgets
+
+from pitfalls.practice.feedback import Feedback, done, tasks
+from pitfalls.widgets.play import without_logs
+
+
+class Prediction:
+    """A question about code, with a button for each choice.
+
+    The first click runs the code, in the notebook's own names; what its last line gives is the right choice. No key is
+    written anywhere.
+    """
+
+    def __init__(self, lesson: str, question: str, code: str, choices: Mapping[Any, str], names: dict):
+        self.question, self.code, self.choices, self.names = question, code.strip(), dict(choices), names
+        self.key = (lesson, f"prediction: {question}")
+        tasks[self.key] = f"Predict: {question}"
+        self.feedback = ipywidgets.HTML()
+        self.buttons = [self._button(choice) for choice in self.choices]
+        head = f"<b>{escape(question)}</b><pre style='line-height: 1.4; background: none'>{escape(self.code)}</pre>"
+        self.root = ipywidgets.VBox([ipywidgets.HTML(head), *self.buttons, self.feedback])
+        self.root.add_class("pitfalls-predict")
+
+    def _button(self, choice: Any) -> ipywidgets.Button:
+        button = ipywidgets.Button(description=str(choice), layout={"width": "auto"})
+        button.on_click(lambda _: self._show(choice))
+        return button
+
+    def answer(self) -> Any:
+        """What the code gives; it runs once."""
+        if not hasattr(self, "_answer"):
+            with warnings.catch_warnings(), without_logs():  # what transformers says of it is for the lesson to show
+                warnings.simplefilter("ignore")
+                self._answer = _last_value(self.code, dict(self.names))
+        return self._answer
+
+    def choose(self, choice: Any) -> Feedback:
+        """What a click on this choice says."""
+        try:
+            answer = self.answer()
+        except Exception as error:
+            hint = "Run the cells above first." if isinstance(error, NameError) else "Is the code above unchanged?"
+            return Feedback("not yet", f"The code stopped with {type(error).__name__}: {error}. {hint}")
+        if answer not in self.choices:
+            return Feedback("not quite", f"The code gives {answer!r} here, which is none of the choices.")
+        done.add(self.key)
+        if choice == answer:
+            return Feedback("right", f"Right: {choice}. {self.choices[choice]}")
+        return Feedback("not quite", f"Not {choice}: {self.choices[choice]} Think again, or run on and see.")
+
+    def _show(self, choice: Any) -> None:
+        for button in self.buttons:
+            button.disabled = True
+        self.feedback.value = "<i>running the code …</i>"
+        try:
+            self.feedback.value = self.choose(choice)._repr_html_()
+        finally:
+            for button in self.buttons:
+                button.disabled = False
+
+    def _repr_mimebundle_(self, **kwargs) -> dict:
+        data = self.root._repr_mimebundle_(**kwargs)
+        choices = "".join(f"<li>{escape(str(choice))}</li>" for choice in self.choices)
+        head = f"<b>{escape(self.question)}</b><pre>{escape(self.code)}</pre>"
+        data["text/html"] = f"{head}<ul>{choices}</ul><i>Run this cell to choose.</i>"
+        data["text/plain"] = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
+        return data
+
+
+def predict(lesson: str, question: str, code: str, choices: Mapping[Any, str]) -> Prediction:
+    """Ask before running. `choices` maps each possible value of the code's last line to what is to be said of it.
+
+    The code sees the notebook's names, and leaves them as they are.
+    """
+    return Prediction(lesson, question, code, choices, sys._getframe(1).f_globals)
+
+
+def _last_value(code: str, names: dict) -> Any:
+    tree = ast.parse(code)
+    last = ast.Expression(tree.body.pop().value)
+    exec(compile(tree, "<prediction>", "exec"), names)
+    return eval(compile(last, "<prediction>", "eval"), names)
