@@ -142,6 +142,17 @@ def chat_template(root: "Locator"):
     refuses_an_empty_text(root, "user", "Hello", "The user message is empty")
 
 
+def predict(root: "Locator"):
+    """Every choice gets its own answer, and one is right."""
+    answers = set()
+    for button in root.get_by_role("button").all():
+        with changes(root, "^((?!running the code).)*(Right|Not).*$"):
+            button.click()
+        answers.add(text(root.locator(".widget-html").last))
+    assert len(answers) == root.get_by_role("button").count()
+    assert sum("Right:" in answer for answer in answers) == 1, answers
+
+
 MOVES: dict[str, Callable[["Locator"], None]] = {
     "03_generating": loop,
     "04_length": length,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from lab import Lesson, bad_pictures
 from lessons import LESSONS, code_cells, read
-from moves import MOVES
+from moves import MOVES, predict
 
 NO_WIDGET = re.compile(r"(Error (displaying|creating|rendering)|Loading) widget|^\w+\(children=", re.IGNORECASE)
 
@@ -50,4 +50,5 @@ def test_a_lesson_as_saved_and_as_run(path, server, browser):
         assert lesson.plays.count() == (path.stem in MOVES)
         if path.stem in MOVES:
             MOVES[path.stem](lesson.plays.first)
-            assert not lesson.errors, "\n".join(lesson.errors)
+        predict(lesson.page.locator(".pitfalls-predict"))
+        assert not lesson.errors, "\n".join(lesson.errors)
