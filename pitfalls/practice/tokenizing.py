@@ -41,7 +41,7 @@ def mask_and_positions(answer, model, tokenizer) -> str:
     _check_mask(given, mask)
     given = _table(answer["position_ids"], "position_ids", mask.shape)
     _check_positions(given, positions, mask)
-    return "These are the numbers that generate gave the model. Filling is neither read nor counted."
+    return "These are the numbers that generate gave the model. Padding is neither read nor counted."
 
 
 def _as_generate_sees_them(model, tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,11 +69,11 @@ def _table(given, name: str, shape: torch.Size) -> torch.Tensor:
 
 def _check_mask(given: torch.Tensor, mask: torch.Tensor) -> None:
     if torch.equal(given, mask.flip(1)):
-        raise Hint("attention_mask: this filling is on the right. The batch is padded on the left.")
+        raise Hint("attention_mask: this padding is on the right. The batch is padded on the left.")
     if torch.equal(given, 1 - mask):
-        raise Hint("attention_mask: the other way round. 1 is a real token, 0 is filling.")
+        raise Hint("attention_mask: the other way round. 1 is a real token, 0 is padding.")
     if given.all():
-        raise Hint("attention_mask: here the model would read the filling too. Filling gets 0.")
+        raise Hint("attention_mask: here the model would read the padding too. Padding gets 0.")
     equal(given, mask, "the attention mask")
 
 
@@ -83,9 +83,9 @@ def _check_positions(given: torch.Tensor, positions: torch.Tensor, mask: torch.T
         return
     columns = torch.arange(mask.shape[1]).expand_as(mask)
     if torch.equal(given[real], columns[real]):
-        raise Hint("position_ids: these count the filling too. The first real token of each row has position 0.")
+        raise Hint("position_ids: these count the padding too. The first real token of each row has position 0.")
     if torch.equal(given[real], positions[real] + 1):
         raise Hint("position_ids: counting starts at 0.")
     if torch.equal(given[real.flip(1)], positions[real]):
-        raise Hint("position_ids: these belong to a batch with its filling on the right.")
+        raise Hint("position_ids: these belong to a batch with its padding on the right.")
     equal(given, positions, "the position ids")

@@ -22,19 +22,19 @@ WRONG = {
     "mask_and_positions": [
         (
             BATCH.format("[[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]]", "[[0] * 5] * 3"),
-            "this filling is on the right",
+            "this padding is on the right",
         ),
         (BATCH.format("[[0, 0, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]", "[[0] * 5] * 3"), "the other way round"),
-        (BATCH.format("[[1] * 5] * 3", "[[0] * 5] * 3"), "would read the filling too"),
+        (BATCH.format("[[1] * 5] * 3", "[[0] * 5] * 3"), "would read the padding too"),
         (BATCH.format("[[1] * 5, [1], [1] * 3]", "[[0] * 5] * 3"), "3 rows of 5 numbers"),
         (BATCH.format("'11111'", "[[0] * 5] * 3"), "3 rows of 5 numbers"),
         (
             BATCH.format("[[1, 1, 1, 1, 1], [0, 0, 0, 1, 1], [0, 0, 1, 1, 1]]", "[[0] * 5] * 3"),
             "Expected the attention",
         ),
-        (BATCH.format(MASK, "[[0, 1, 2, 3, 4]] * 3"), "these count the filling too"),
+        (BATCH.format(MASK, "[[0, 1, 2, 3, 4]] * 3"), "these count the padding too"),
         (BATCH.format(MASK, "[[1, 2, 3, 4, 5], [0, 0, 0, 0, 1], [0, 0, 1, 2, 3]]"), "counting starts at 0"),
-        (BATCH.format(MASK, "[[0, 1, 2, 3, 4], [0, 7, 7, 7, 7], [0, 1, 2, 7, 7]]"), "filling on the right"),
+        (BATCH.format(MASK, "[[0, 1, 2, 3, 4], [0, 7, 7, 7, 7], [0, 1, 2, 7, 7]]"), "padding on the right"),
         (BATCH.format(MASK, "[[0, 1, 2, 3, 4], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]"), "Expected the position ids"),
         (BATCH.format(MASK, "None"), "position_ids: expected 3 rows"),
         ("answer = [[1]]\npitfalls.practice.mask_and_positions(answer, model, tokenizer)", "with the keys"),
