@@ -249,6 +249,8 @@ def test_a_prediction_stands_before_the_failure_and_has_no_key(path, cell):
     at = sources.index(cell.source)
     assert sources[at - 1].startswith("## Predict")
     assert not any(cell.metadata.get("findings") for cell in read(path).cells[:at]), "the failure comes after it"
+    folded = cell.metadata["jupyter"]["source_hidden"] and cell.metadata["cellView"] == "form"  # JupyterLab, Colab
+    assert folded, "the source holds the explanations"
     asserts = cell.metadata.get("nbmake", {}).get("post_cell_execute", [])
     assert any("answer()" in line for line in asserts), "the lesson holds that the computed answer is among the choices"
 

@@ -65,7 +65,7 @@ def exercise(lesson: str, title: str) -> Callable:
                 return Feedback("not quite", str(hint))
             except Exception as error:  # an answer of a kind that nobody thought of
                 wanted = (check.__doc__ or "").strip().splitlines()[0]
-                return Feedback("not quite", f"Expected: {wanted} Checking yours ended in {_named(error)}.")
+                return Feedback("not quite", f"Expected: {wanted} Checking yours ended in {named(error)}.")
             done.add((lesson, check.__name__))
             return Feedback("right", f"Right. {proved}")
 
@@ -110,7 +110,7 @@ def run(function: Callable, *arguments, **keywords) -> Any:
     except Exception as error:
         lines = [frame.line for frame in traceback.extract_tb(error.__traceback__)[1:] if frame.line]
         where = f", in the line\n    {lines[0]}" if lines else ""
-        raise Hint(f"Your function stopped with {_named(error)}{where}") from None
+        raise Hint(f"Your function stopped with {named(error)}{where}") from None
 
 
 def equal(answer: Any, expected: Any, what: str, hints: Mapping[Any, str] | None = None) -> None:
@@ -145,7 +145,8 @@ def is_stub(answer: Any) -> bool:
     )
 
 
-def _named(error: BaseException) -> str:
+def named(error: BaseException) -> str:
+    """An exception in one line, as Python prints it."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -13,7 +13,7 @@ from html import escape
 from typing import NamedTuple
 
 import pitfalls
-from pitfalls.practice.feedback import Feedback, done, tasks
+from pitfalls.practice.feedback import Feedback, done, named, tasks
 from pitfalls.widgets.play import without_logs
 
 MISTAKES = 7
@@ -153,7 +153,7 @@ def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], d
     try:
         model, tokenizer = load(pitfalls.fetch_model())
     except Exception as error:
-        return found, {"load": _named(error)}, answers
+        return found, {"load": named(error)[:200]}, answers
     calls_of = {
         "answer": lambda: answer(model, tokenizer, QUESTIONS),
         "story": lambda: story(model, tokenizer, BEGINNING),
@@ -166,12 +166,8 @@ def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], d
             if not calls:
                 stopped[name] = "no call of generate"
         except Exception as error:
-            stopped[name] = _named(error)
+            stopped[name] = named(error)[:200]
         else:
             answers = list(result) if name == "answer" and isinstance(result, (list, tuple)) and result else answers
         found |= calls.report.rules
     return found, stopped, answers
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -215,7 +215,7 @@ HEIGHT = """() => {
     return Math.ceil(last.getBoundingClientRect().bottom) + 60;
 }"""
 CELLS = """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')].map(cell => ({
-    prompt: cell.querySelector('.jp-InputPrompt').textContent,
+    prompt: cell.querySelector('.jp-InputArea .jp-InputPrompt, .jp-OutputPrompt')?.textContent ?? '',
     outputs: [...cell.querySelectorAll('.jp-OutputArea-output')].map(output => ({
         type: output.dataset.mimeType,
         text: output.innerText.trim(),
