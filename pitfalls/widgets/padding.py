@@ -30,12 +30,16 @@ class Padding(Play):
         self.mask = ipywidgets.ToggleButtons(options=["tokenizer's", "all ones"], description="attention mask")
         super().__init__(self.texts, self.side, self.mask)
 
-    def inputs(self) -> dict[str, torch.Tensor]:
-        """What `generate` gets: ids and mask, both (rows, tokens)."""
+    def lines(self) -> list[str]:
+        """The texts of the box, one from each line."""
         texts = [line for line in self.texts.value.splitlines() if line]
         if not texts:
             raise ValueError("There is no text: write one on each line.")
-        inputs = self.tokenizer(texts, padding=True, padding_side=self.side.value, return_tensors="pt")
+        return texts
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What `generate` gets: ids and mask, both (rows, tokens)."""
+        inputs = self.tokenizer(self.lines(), padding=True, padding_side=self.side.value, return_tensors="pt")
         if self.mask.value == "all ones":
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         check_window(self.model, inputs["input_ids"].shape[1] + CONTINUED)
@@ -49,9 +53,10 @@ class Padding(Play):
 
     def alone(self) -> list[Row]:
         """Each text continued by itself."""
-        texts = [line for line in self.texts.value.splitlines() if line]
-        each = [self.tokenizer(text, return_tensors="pt").to(self.model.device) for text in texts]
-        return self._ask(self.texts.value, lambda: [self._continue(inputs)[0] for inputs in each])
+        return self._ask(self.texts.value, lambda: [self._continue_alone(text) for text in self.lines()])
+
+    def _continue_alone(self, text: str) -> Row:
+        return self._continue(self.tokenizer(text, return_tensors="pt").to(self.model.device))[0]
 
     def _continue(self, inputs) -> list[Row]:
         return record(self.model, self.tokenizer, inputs, max_new_tokens=CONTINUED, do_sample=False).rows
