@@ -250,7 +250,7 @@ def test_killed_twice_then_a_full_disk_then_damaged_then_healed(wheels, intact, 
 
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000_000, 200_000_000)); "
     out, message = run(limit + FETCH)
-    assert "Converting" in out
+    assert "Converting" in out, message
     assert content(cache) == {".lock"}
     assert "not enough disk space" in message and "0.9 GB" in message
     assert "PITFALLS_CACHE" in message and str(cache) in message
@@ -272,6 +272,24 @@ def test_without_a_network_the_message_quotes_pip(cache):
     assert REQUIREMENT in message and "No matching distribution found" in message
     assert "proxy" in message and "PIP_FIND_LINKS" in message
     assert content(cache) == {".lock"}
+
+
+def test_progress_is_counted_while_pip_makes_and_removes_folders(tmp_path):
+    done = threading.Event()
+
+    def pip():
+        while not done.is_set():
+            (tmp_path / "pip-unpack" / "wheel").mkdir(parents=True)
+            (tmp_path / "pip-unpack" / "wheel" / "part").write_bytes(b"12345")
+            shutil.rmtree(tmp_path / "pip-unpack")
+
+    worker = threading.Thread(target=pip)
+    worker.start()
+    try:
+        assert {embedded._bytes_in(tmp_path) for _ in range(2000)} == {0, 5}
+    finally:
+        done.set()
+        worker.join()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
