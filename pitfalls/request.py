@@ -101,6 +101,7 @@ class Request:
         from transformers import TextGenerationPipeline
 
         added = TextGenerationPipeline._default_generation_config.to_diff_dict()
+        added.setdefault("max_length", 20)  # the default of `generate`, which transformers 5.0 writes down
         return {name for name in added if name not in self.pipeline_asked and self.setting(name).value == added[name]}
 
     @property
@@ -264,7 +265,7 @@ def inputs_of(given) -> dict:
 
 
 def name_row(request: Request, row: int) -> str:
-    return f"Row {row + 1} of {len(request.rows)}" if len(request.rows) > 1 else "The prompt"
+    return f"Row {row}" if len(request.rows) > 1 else "The prompt"  # from 0, as in call.rows[0]
 
 
 def _unwrapped(model):

@@ -219,7 +219,7 @@ def _no_call(request: Request, noted: Noted) -> Call:
 
 
 def _explain(error: BaseException, report: Report) -> None:
-    """Add the report to the exception's traceback, once; Python 3.10 has no notes there, so there it is printed."""
+    """Add the report to the exception's notes, once; Python 3.10 does not show notes, so there it is printed too."""
     if not len(report) or any(note.startswith(SAYS) for note in getattr(error, "__notes__", [])):
         return
     try:
@@ -227,6 +227,7 @@ def _explain(error: BaseException, report: Report) -> None:
         if hasattr(error, "add_note"):
             error.add_note(note)
         else:
+            error.__notes__ = [*getattr(error, "__notes__", []), note]
             print(note, file=sys.stderr)
     except Exception:
         _log.debug("an exception could not be explained", exc_info=True)

@@ -26,6 +26,7 @@ from transformers import (
     LlamaForCausalLM,
     LogitsProcessor,
     TextStreamer,
+    __version__,
     pipeline,
     set_seed,
 )
@@ -33,6 +34,8 @@ from transformers import (
 import pitfalls
 
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning")]
+
+OLDEST = __version__.startswith("5.0.")  # where it says something else than later versions
 
 REAL = """
     004 006 007 009 010 011 015 016 018 020 023 024 026 027 030 032 035 037 039 040 042 045 046 050 051 053 055 056 059
@@ -244,7 +247,7 @@ def rc006(model, tokenizer, wrong):  # https://github.com/bigcode-project/bigcod
     model.generate(**inputs, **({"max_length": 16} if wrong else {"max_new_tokens": 3}))
 
 
-@case("max-length", model=with_settings(max_length=24), tokenizer=base, raises=ValueError)
+@case("max-length", model=with_settings(max_length=24), tokenizer=base, raises=None if OLDEST else ValueError)
 def rc007(model, tokenizer, wrong):  # https://github.com/Data-drone/ANZ_LLM_Bootcamp/issues/8
     if not wrong:
         model.generation_config.max_length = None
@@ -287,7 +290,10 @@ def rc132_learned_positions(model, tokenizer, wrong):
     model.generate(**inputs, max_new_tokens=3)
 
 
-@case("context-window", "empty-prompt", model=functools.partial(tiny, window=16), tokenizer=base, raises=RuntimeError)
+NO_IDS = IndexError if OLDEST else RuntimeError
+
+
+@case("context-window", "empty-prompt", model=functools.partial(tiny, window=16), tokenizer=base, raises=NO_IDS)
 def rc134(model, tokenizer, wrong):  # https://github.com/knoveleng/open-rs/issues/13
     window, budget = 16, 16 + 1 if wrong else 4
     ids = tokenizer("The sum of one and one", return_tensors="pt")["input_ids"]

@@ -48,6 +48,7 @@ from transformers import (
     T5ForConditionalGeneration,
     TextStreamer,
     TopKLogitsWarper,
+    __version__,
     pipeline,
 )
 from transformers.generation import GenerationMixin
@@ -865,10 +866,14 @@ def heard(function) -> tuple:
     return handler.said, [(w.category, str(w.message), w.filename, w.lineno) for w in caught]
 
 
+OLDEST = __version__.startswith("5.0.")  # it says nothing of a length that nobody gave
+
+
 @pytest.mark.parametrize("name", SPOKEN)
 def test_transformers_says_what_it_says_without_us(name, tiny, words):
     expected = heard(lambda: SPOKEN[name](tiny))
-    assert name == "raises" or any(expected), "the case needs something to hear"
+    silent = ("raises", "no-length") if OLDEST else ("raises",)
+    assert name in silent or any(expected), "the case needs something to hear"
     with watch(tiny, words):
         assert heard(lambda: SPOKEN[name](tiny)) == expected
 

@@ -84,7 +84,7 @@ def two_lengths(request: Request):
     generation_config.json and not from the caller, which makes that log hard to understand.
     """
     total, new = request.setting("max_length"), request.get("max_new_tokens")
-    if total.value is None or new is None:
+    if total.value is None or new is None or "max_length" in request.from_pipeline:
         return None
     if total.source == "model":
         return "note", f"max_length={total.value} comes from the model's own settings; your max_new_tokens={new} wins."

@@ -51,7 +51,7 @@ def nan_logits(request: Request):
     """
     if request.nan_rows:
         copies = max(request.get("num_beams") or 1, request.get("num_return_sequences") or 1)
-        rows = f"Row {request.nan_rows[0] // copies + 1}'s" if len(request.rows) > 1 else "The"
+        rows = f"Row {request.nan_rows[0] // copies}'s" if len(request.rows) > 1 else "The"
         return f"{rows} logits were NaN: the tokens that came out are meaningless."
     if isinstance(request.error, RuntimeError) and "probability tensor contains" in str(request.error):
         return "There was no number to draw from: the probabilities were inf, NaN or negative."
