@@ -5,6 +5,8 @@ The title states the finding. Prompt, new, special and padding tokens differ in 
 """
 
 import io
+import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -32,6 +34,8 @@ from pitfalls.drawing import (
     visible,
     wrap,
 )
+
+COLUMNS = 16  # of a batch, that can still be read side by side
 
 
 def token_strip(
@@ -64,7 +68,7 @@ def next_token(
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
     `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
-    with the tokens of the first.
+    all with the same tokens, the likeliest of each.
     """
     taken = None
     if isinstance(source, Step):
@@ -73,8 +77,9 @@ def next_token(
     else:
         named = source if isinstance(source, Mapping) else {"": source}
         probabilities = {name: torch.softmax(logits.detach().float().flatten(), -1) for name, logits in named.items()}
-        first = next(iter(probabilities.values()))
-        ids = first.topk(min(top, len(first))).indices.tolist()
+        share = math.ceil(top / len(probabilities))
+        best = [p.topk(min(share, len(p))).indices.tolist() for p in probabilities.values()]
+        ids = list(dict.fromkeys(itertools.chain(*best)))
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
     title = title or finding(next(iter(panels.values())))
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * top), sharey=True, squeeze=False)
@@ -123,33 +128,39 @@ def generation(
 def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
     """A batch as a grid: each token with its mask (0 is hatched) and the position id that `generate` gives it.
 
+    A wide batch is shown by its first and its last columns.
     `inputs` holds `input_ids` and `attention_mask`, both of shape (batch, tokens). The position of a token is the
     number of unmasked tokens before it, as in transformers' `_prepare_position_ids_for_generation`.
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    letters = max(4, min(9, 90 // ids.shape[1]))  # what fits into a column
-    texts = [[short(visible(tokenizer.decode([i])), letters) for i in row] for row in ids.tolist()]
-    figure, axis = plt.subplots(figsize=(max(WIDTH, 0.45 * ids.shape[1]), 0.9 + 0.72 * len(texts)))
-    for y, row in enumerate(texts):
-        for x, text in enumerate(row):
-            seen = bool(mask[y, x])
+    columns = list(range(ids.shape[1]))
+    if len(columns) > COLUMNS:
+        columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
+    letters = max(4, min(9, 90 // len(columns)))  # what fits into a column
+    texts = [short(visible(tokenizer.decode([i])), letters) for i in ids.flatten().tolist()]
+    figure, axis = plt.subplots(figsize=(max(WIDTH, 0.45 * len(columns)), 0.9 + 0.72 * len(ids)))
+    for y, (x, column) in itertools.product(range(len(ids)), enumerate(columns)):
+        if column is None:
+            axis.text(x, y, "…", ha="center", va="center", fontsize=12)
+        else:
+            seen, text = bool(mask[y, column]), texts[y * ids.shape[1] + column]
             box = plt.Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **STYLES["prompt" if seen else "padding"])
             axis.add_patch(box)
-            note = f"mask 1\npos {positions[y, x]}" if seen else "mask 0"
+            note = f"mask 1\npos {positions[y, column]}" if seen else "mask 0"
             axis.text(x, y - 0.2, text if seen else "pad", ha="center", va="center", fontsize=9, family="monospace")
             axis.text(x, y + 0.2, note, ha="center", va="center", fontsize=6.5)
     ends_on_pad = int((mask[:, -1] == 0).sum())
     title = title or (
-        f"{ends_on_pad} of {len(texts)} rows end on padding: what follows continues a pad, not the prompt"
+        f"{ends_on_pad} of {len(ids)} rows end on padding: what follows continues a pad, not the prompt"
         if ends_on_pad
         else "Every row ends on a token of its own: what follows continues the prompt"
     )
-    x_right = ids.shape[1] - 0.5
+    x_right = len(columns) - 0.5
     axis.axvline(x_right, color="black", linewidth=2)
-    axis.text(x_right + 0.1, (len(texts) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=8)
-    axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(texts) - 0.4, -0.6), xticks=[], yticks=range(len(texts)))
-    axis.set_yticklabels([f"row {n}" for n in range(len(texts))], fontsize=8)
+    axis.text(x_right + 0.1, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=8)
+    axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))
+    axis.set_yticklabels([f"row {n}" for n in range(len(ids))], fontsize=8)
     no_frame(axis)
     return titled(figure, title)
 

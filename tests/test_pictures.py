@@ -395,6 +395,16 @@ def test_next_token_of_several_logits(tokenizer):
     assert [axis.get_title() for axis in figure.axes] == ["with", "without"]
     assert names(figure) == [tokenizer.decode([50]), tokenizer.decode([60])]
     assert percentages(figure) == ["60.0%", "30.0%"] and percentages(figure, 1) == ["1.0%", "90.0%"]
+    best = names(check(pictures.next_token(panels, tokenizer, top=4)))
+    assert best == [tokenizer.decode([number]) for number in (50, 60, 70)], "those of the second panel too"
+
+
+def test_padding_of_a_wide_batch_shows_its_ends(tokenizer):
+    inputs = tokenizer(["one " * 40, "two"], padding=True, padding_side="right", return_tensors="pt")
+    (axis,) = check(pictures.padding(inputs, tokenizer)).axes
+    shown = [text.get_text() for text in axis.texts]
+    assert shown.count("…") == 2 and shown.count("pad") == 12 + 2, "of the second row all but its one token"
+    assert sum("pos 0" in text for text in shown) == 2 and any(text.endswith("pos 40") for text in shown)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,11 @@ def test_one_mistake_left_is_found(mistake):
         )
 
 
+def test_a_cut_at_the_wrong_place_is_noticed():
+    result = taken(pitfalls.practice.exam(seed=1), PROGRAM.replace('inputs["input_ids"].shape[1] :', "30 :"))
+    assert result.state == "not quite" and "the model wrote" in result.text, result
+
+
 def test_functions_that_do_nothing_mend_nothing():
     exam = pitfalls.practice.exam(seed=1)
     result = exam.check(lambda name: 1 / 0, None, None)

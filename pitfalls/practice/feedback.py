@@ -110,6 +110,10 @@ def run(function: Callable, *arguments, **keywords) -> Any:
     except Exception as error:
         lines = [frame.line for frame in traceback.extract_tb(error.__traceback__)[1:] if frame.line]
         where = f", in the line\n    {lines[0]}" if lines else ""
+        if "out of range in self" in str(error):  # PyTorch says no more than that
+            where += (
+                "\nAn id is larger than the vocabulary. Take one position first, as in logits[0, -1], then argmax()."
+            )
         raise Hint(f"Your function stopped with {named(error)}{where}") from None
 
 

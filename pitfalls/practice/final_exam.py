@@ -123,13 +123,15 @@ class Exam:
         """
         if ... in (load, answer, story):
             return Feedback("not yet", "Copy the program into this cell, mend it, and run the cell again.")
-        found, stopped, answers = _run(load, answer, story)
+        found, stopped, answers, written = _run(load, answer, story)
         open_ = [m for m in self.mistakes if m.rule in found or m.where in stopped or "load" in stopped]
         score = f"{len(self.mistakes) - len(open_)} of {len(self.mistakes)}"
         if open_:
             lines = [f"{name} stopped with {error}" for name, error in stopped.items()]
             lines += [f"something from lesson {lesson_of(m)}, in {m.where}" for m in open_ if m.where not in stopped]
             return Feedback("not quite", f"{score} mended. Still open:\n" + "\n".join(f"  - {line}" for line in lines))
+        if [text.strip() for text in answers] != [text.strip() for text in written]:
+            return Feedback("not quite", f"{score} mended, but the model wrote {written}, and came {answers}.")
         if "Paris" not in answers[0]:
             return Feedback("not quite", f"{score} mended, but the first answer is {answers[0]!r}.")
         done.add(KEY)
@@ -147,13 +149,13 @@ def exam(seed: int | None = None) -> Exam:
     return Exam(seed, [dice.choice(group) for group in dice.sample(POOL, MISTAKES)])
 
 
-def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], dict[str, str], list[str]]:
-    """The rules that were found, the functions that stopped with their errors, and the answers."""
-    found, stopped, answers = set(), {}, [""]
+def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], dict[str, str], list[str], list[str]]:
+    """The rules found, the functions that stopped with their errors, the answers, and what the model wrote for them."""
+    found, stopped, answers, written = set(), {}, [""], []
     try:
         model, tokenizer = load(pitfalls.fetch_model())
     except Exception as error:
-        return found, {"load": named(error)[:200]}, answers
+        return found, {"load": named(error)[:200]}, answers, written
     calls_of = {
         "answer": lambda: answer(model, tokenizer, QUESTIONS),
         "story": lambda: story(model, tokenizer, BEGINNING),
@@ -168,6 +170,8 @@ def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], d
         except Exception as error:
             stopped[name] = named(error)[:200]
         else:
-            answers = list(result) if name == "answer" and isinstance(result, (list, tuple)) and result else answers
+            if name == "answer":
+                answers = [str(text) for text in result] if isinstance(result, (list, tuple)) else [str(result)]
+                written = [row.new_text for call in calls for row in call.rows]
         found |= calls.report.rules
-    return found, stopped, answers
+    return found, stopped, answers, written

@@ -28,6 +28,13 @@ def tokens_left(answer, model, tokenizer) -> str:
     return "Only max_length depends on the prompt, and max_new_tokens beats it."
 
 
+def _whole(model, tokenizer, prompt: str) -> str:
+    """The rest of the sentence, up to its full stop."""
+    inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
+    stops = {"max_new_tokens": 80, "do_sample": False, "stop_strings": [".", "!", "?"], "tokenizer": tokenizer}
+    return tokenizer.decode(model.generate(**inputs, **stops)[0, inputs["input_ids"].shape[1] :])
+
+
 @exercise("04", "Exactly one sentence, without the prompt")
 def one_sentence(answer, model, tokenizer) -> str:
     """a function that returns one sentence, and nothing of the prompt."""
@@ -41,6 +48,8 @@ def one_sentence(answer, model, tokenizer) -> str:
             raise Hint("The end token is in the text: decode with skip_special_tokens=True.")
         if not text.strip():
             raise Hint(f"Nothing came for {prompt!r}: is all of the output cut off?")
+        if _whole(model, tokenizer, prompt).strip()[:-1] == text.strip():
+            raise Hint("Only the full stop is missing: it belongs to the sentence, and generate keeps the stop string.")
         ends = re.findall(r"[.!?](?=\s|$)", text.strip())
         if not text.strip().endswith((".", "!", "?")):
             raise Hint(f"This sentence is cut off: {text!r}. Allow more tokens, and stop at the full stop.")

@@ -51,7 +51,8 @@ class Prediction:
             hint = "Run the cells above first." if isinstance(error, NameError) else "Is the code above unchanged?"
             return Feedback("not yet", f"The code stopped with {type(error).__name__}: {error}. {hint}")
         if answer not in self.choices:
-            return Feedback("not quite", f"The code gives {answer!r} here, which is none of the choices.")
+            text = f"The code gives {answer!r} here, which is none of the choices: they are about the embedded model."
+            return Feedback("not quite", text)
         done.add(self.key)
         if choice == answer:
             return Feedback("right", f"Right: {choice}. {self.choices[choice]}")

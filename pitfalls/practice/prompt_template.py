@@ -69,7 +69,8 @@ def why_nothing(answer, model, tokenizer) -> str:
     given = {}
     for key in keys[:2]:
         try:
-            given[key] = float(answer[key])
+            value = answer[key]
+            given[key] = float(value.detach() if isinstance(value, torch.Tensor) else value)
         except (TypeError, ValueError, RuntimeError):
             raise Hint(f"{key}: expected one number. Came: {answer[key]!r}."[:300]) from None
     ask = [{"role": "user", "content": QUESTION}]

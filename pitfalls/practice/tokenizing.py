@@ -7,7 +7,10 @@ from pitfalls.practice.feedback import Hint, equal, exercise
 DIGITS = "Digits stand alone: each of them is a token."
 LETTERS = "Those are letters. A token is a piece that the tokenizer knows, and often a whole word."
 SLIPS = {
-    "1999": {1: DIGITS},
+    "1999": {
+        1: DIGITS,
+        2: "len(tokenizer(text)) counts ids and mask, two things. Ask for len(tokenizer(text).input_ids).",
+    },
     "in 1999": {
         2: DIGITS,
         3: DIGITS,

@@ -32,14 +32,17 @@ def name_the_mistakes(answer, model, tokenizer) -> str:
         raise Hint("Expected a dict with the keys A, B, C and D; keep those of the stub.")
     unknown = [name for name in answer.values() if name not in checks.RULES]
     if unknown:
-        raise Hint(f"{unknown[0]!r} is no rule. `python -m pitfalls rules` lists their names.")
+        raise Hint(f"{unknown[0]!r} is no rule. `!python -m pitfalls rules` in a cell lists their names.")
     if (answer["A"], answer["B"]) == (expected["B"], expected["A"]):
         raise Hint("A and B are the other way round: in A the pads are in the wrong place, in B they are not hidden.")
-    if answer["C"] != expected["C"]:
-        raise Hint("C gives a temperature. Does anything draw? Without do_sample=True nothing does.")
-    if answer["D"] != expected["D"]:
-        raise Hint("D says nothing about something that every call should say. When does it stop?")
-    equal(answer, expected, "the rules")
+    hints = {
+        "C": "C gives a temperature. Does anything draw? Without do_sample=True nothing does.",
+        "D": "D says nothing about something that every call should say. When does it stop?",
+    }
+    for letter, rule in expected.items():
+        if answer[letter] != rule and letter in hints:
+            raise Hint(hints[letter])
+        equal(answer[letter], rule, f"the rule that {letter} breaks")
     return "Four calls, and transformers would have let at least two of them pass in silence."
 
 
@@ -55,14 +58,19 @@ def guard(answer, model, tokenizer) -> str:
         raise Hint("Nothing came back for a good call: return what model.generate returns.")
     if not isinstance(output, torch.Tensor) or not torch.equal(output, expected):
         raise Hint("A good call must return what model.generate returns: pass the inputs and all settings on.")
+    steps = []
+    hook = model.register_forward_hook(lambda *_: steps.append(1))
     try:
         answer(model, tokenizer, broken, max_new_tokens=4)
     except PitfallError:
-        pass
+        if steps:
+            raise Hint("It did raise, but only after the model had generated: check first, generate then.") from None
     except Exception as error:
         raise Hint(f"Expected a PitfallError for a right-padded batch. Came: {type(error).__name__}.") from None
     else:
         raise Hint("A right-padded batch went through: ask the report to raise, report.raise_for_errors().")
+    finally:
+        hook.remove()
     try:
         answer(model, tokenizer, good, max_new_tokens=4, temperature=0.7)
     except PitfallError:

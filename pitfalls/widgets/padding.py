@@ -89,7 +89,7 @@ class Padding(Play):
         """Of one row: each token with its mask and the position that `generate` gives it."""
         cells, position = [], 0
         for token_id, seen in zip(ids, mask, strict=True):
-            text = token_text(self.tokenizer, token_id) if seen else "pad"
+            text = "pad" if token_id == self.tokenizer.pad_token_id else token_text(self.tokenizer, token_id)
             note = f"mask 1\npos {position}" if seen else "mask 0"
             cells.append((text, note, "prompt" if seen else "padding"))
             position += seen

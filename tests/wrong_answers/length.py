@@ -26,5 +26,6 @@ WRONG = {
         (SENTENCE.format(STOP, "ids[0]"), "Return the text, a str"),
         (SENTENCE.format("max_new_tokens=60, stop_strings=['.']", "''"), "Your function stopped with ValueError"),
         (SENTENCE.format(STOP, "''"), "Nothing came"),
+        (SENTENCE.format(STOP, BEHIND.format(", skip_special_tokens=True") + ".strip('.')"), "Only the full stop"),
     ],
 }

@@ -14,7 +14,10 @@ WRONG = {
         (NAMES.format("padding-side", "attention-mask", "temperature-zero", "length"), "Does anything draw?"),
         (NAMES.format("padding-side", "attention-mask", "ignored-sampling-flags", "max-length"), "When does it stop?"),
         (NAMES.format("padding", "attention-mask", "ignored-sampling-flags", "length"), "'padding' is no rule"),
-        (NAMES.format("padding-side", "no-pad-token", "ignored-sampling-flags", "length"), "Expected the rules"),
+        (
+            NAMES.format("padding-side", "no-pad-token", "ignored-sampling-flags", "length"),
+            "Expected the rule that B breaks",
+        ),
     ],
     "guard": [
         (GUARD.format("return model.generate(**inputs, **settings)"), "went through"),
@@ -28,6 +31,14 @@ WRONG = {
                 "if len(report): raise pitfalls.PitfallError\n    return model.generate(**inputs, **settings)"
             ),
             "A warning must pass",
+        ),
+        (
+            GUARD.format(
+                "with pitfalls.watch(model, tokenizer) as calls:\n"
+                "        output = model.generate(**inputs, **settings)\n"
+                "    calls.report.raise_for_errors()\n    return output"
+            ),
+            "check first, generate then",
         ),
         (
             GUARD.format("assert not len(report)\n    return model.generate(**inputs, **settings)"),
