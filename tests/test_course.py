@@ -1,7 +1,7 @@
-"""Every generate call of the lessons, inspected: the wrong ones are found, the right ones pass in silence.
+"""Every lesson from top to bottom, by nbmake: it runs, its hidden asserts hold, and the inspector finds its mistakes.
 
 A cell that makes a mistake on purpose names the rules that must find it in its metadata, under `findings`;
-["*"] is for cells that make mistakes only to see what is said of them.
+["*"] is for cells that make mistakes only to see what is said of them. Every other call must pass in silence.
 """
 
 import json
@@ -9,7 +9,7 @@ import json
 import nbformat
 import pytest
 from lessons import LESSONS, code_cells, output_text, read
-from nbclient import NotebookClient
+from nbmake.nb_run import NotebookRun
 
 LOOK = """
 import pitfalls, pitfalls.watching, transformers
@@ -32,11 +32,13 @@ def found(cell) -> tuple[list[str], str]:
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_the_inspector_finds_what_a_lesson_does_wrong_and_nothing_else(path):
+def test_a_lesson_runs_keeps_its_claims_and_makes_no_mistake_but_those_it_shows(path, tmp_path):
     notebook = read(path)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(LOOK))
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
-    for cell in code_cells(notebook)[1:]:
+    nbformat.write(notebook, tmp_path / path.name)
+    result = NotebookRun(tmp_path / path.name, default_timeout=300).execute()
+    assert result.error is None, result.error.trace
+    for cell in code_cells(result.nb)[1:]:
         rules, report = found(cell)
         expected = cell.metadata.get("findings", [])
         assert expected == ["*"] or rules == sorted(expected), f"{cell.source}\n\n{report}"
