@@ -8,9 +8,11 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
+    "choose_model": "models",
     "fetch_model": "models",
     "ModelError": "models",
     "describe_setup": "models",
+    "ZEPHYR_TEMPLATE": "models",
     "record": "calls",
     "Call": "calls",
     "Row": "calls",

@@ -2,12 +2,45 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
-from pitfalls.embedded import ModelError, fetch_embedded
+from pitfalls.embedded import EMBEDDED, ModelError, fetch_embedded
 
 BYTES_PER_WEIGHT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 BYTES_IN_4_BIT = 0.6  # 4 bits a weight, its quantization constants, and embeddings that stay in 16 bits
+
+# The form of conversation that zephyr-7b-alpha was trained on (its model card shows it), to lend to base models.
+ZEPHYR_TEMPLATE = """{% for message in messages -%}
+<|{{ message.role }}|>
+{{ message.content }}{{ eos_token }}
+{% endfor %}{% if add_generation_prompt -%}
+<|assistant|>
+{% endif %}"""
+
+
+def choose_model(choice: str = EMBEDDED):
+    """What the setup cell of every lesson hands to `from_pretrained`: a model and how to quantize it.
+
+    `choice` is "SmolLM2-135M-Instruct", the embedded model, loaded as it is stored (None); or a Hub id or folder,
+    loaded in 4-bit (a `BitsAndBytesConfig`) unless its checkpoint is quantized already. With the embedded model, the
+    environment variable PITFALLS_MODEL may name another one. Prints one line with versions, device and model.
+
+    Raises `ModelError` where that model can't be had or can't fit.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    chosen = os.environ.get("PITFALLS_MODEL", "").strip() if choice in (EMBEDDED, "", None) else choice
+    if chosen in (EMBEDDED, ""):
+        model = fetch_model()
+        print(describe_setup(model))
+        return model, None
+    model, _ = _checked(chosen)
+    quantization = _four_bit(model)
+    print(describe_setup(model) + (" in 4-bit" if quantization else ""))
+    print(f"The texts describe what {EMBEDDED} does: with {chosen} words and numbers are others.{_about_gpu()}")
+    return model, quantization
 
 
 def fetch_model(name: str | None = None) -> str:
@@ -23,15 +56,10 @@ def fetch_model(name: str | None = None) -> str:
     """
     if name is None:
         return str(fetch_embedded())
-    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
-        raise ModelError(f"{name!r} is no model. Give a Hub id ('owner/name'), a folder, or nothing.")
-    folder = Path(os.path.expanduser(name))  # unlike Path's own, it leaves "~nobody" as it is
-    if os.path.exists(folder):  # unlike Path's own, it takes a name of any length
-        _check_folder(folder)
-        _check_memory(str(name), *_size_of_folder(folder))
-        return str(folder)
-    _check_memory(str(name), *_check_hub(str(name)))
-    return str(name)
+    model, hint = _checked(name)
+    if hint:
+        print(hint)
+    return model
 
 
 def describe_setup(model: str | None = None) -> str:
@@ -41,11 +69,45 @@ def describe_setup(model: str | None = None) -> str:
     import torch
     import transformers
 
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
     versions = (
         f"Python {platform.python_version()} · torch {torch.__version__} · transformers {transformers.__version__}"
     )
     return f"{versions} · {device}" + (f" · {Path(model).name}" if model else "")
+
+
+def _checked(name: str) -> tuple[str, str]:
+    """The model's folder or Hub id, and a sentence where it fits into memory in 4-bit only."""
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        raise ModelError(f"{name!r} is no model. Give a Hub id ('owner/name'), a folder, or nothing.")
+    folder = Path(os.path.expanduser(name))  # unlike Path's own, it leaves "~nobody" as it is
+    if os.path.exists(folder):  # unlike Path's own, it takes a name of any length
+        _check_folder(folder)
+        return str(folder), _check_memory(str(name), *_size_of_folder(folder))
+    return str(name), _check_memory(str(name), *_check_hub(str(name)))
+
+
+def _four_bit(model: str):
+    import torch
+    from transformers import AutoConfig, BitsAndBytesConfig
+
+    if getattr(AutoConfig.from_pretrained(model), "quantization_config", None):
+        return None
+    arithmetic = torch.float32  # a CPU computes in it without a detour
+    if torch.cuda.is_available():  # a T4, which Colab lends, has no bfloat16
+        arithmetic = torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=arithmetic)
+
+
+def _about_gpu() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    menu = "Runtime → Change runtime type → T4 GPU, then run this cell again" if "google.colab" in sys.modules else ""
+    return f"\nIt would be much faster on a GPU: {menu or 'this machine has none that torch can use'}."
 
 
 def _check_folder(folder: Path) -> None:
@@ -125,8 +187,8 @@ def _weights(folder: Path) -> list[Path]:
     return []
 
 
-def _check_memory(name: str, stored: float, dtype: str) -> None:
-    """Fail where not even 4-bit weights fit; say so where only they do."""
+def _check_memory(name: str, stored: float, dtype: str) -> str:
+    """Fail where not even 4-bit weights fit; a sentence where only they do."""
     need_4_bit = stored / BYTES_PER_WEIGHT[dtype] * BYTES_IN_4_BIT if dtype in BYTES_PER_WEIGHT else stored
     memory, where = _memory()
     size = f"{name} needs about {stored / 1e9:.1f} GB of memory in {dtype}, {need_4_bit / 1e9:.1f} GB in 4-bit"
@@ -136,10 +198,11 @@ def _check_memory(name: str, stored: float, dtype: str) -> None:
             "close other kernels and programs. The embedded model, `fetch_model()`, needs 0.6 GB."
         )
     if stored > memory:
-        print(
+        return (
             f"{size}; there are {memory / 1e9:.1f} GB free on {where}.\nLoad it with "
             "`quantization_config=BitsAndBytesConfig(load_in_4bit=True)`."
         )
+    return ""
 
 
 def _memory() -> tuple[float, str]:
