@@ -15,7 +15,7 @@ LAB_FLAGS := --allow-root $(BROWSER_FLAG)
 OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
 QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: lab test notebooks images html bench format
+.PHONY: lab test notebooks images html bench format fork
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
@@ -38,6 +38,11 @@ images: $(READY)
 html: $(READY)
 	$(BIN)/jupyter nbconvert --to=html --template=lab --output-dir=build/html notebooks/*.ipynb
 
+# Badges, setup cells and links for a fork: make fork REPO=owner/name
+fork: $(READY)
+	$(BIN)/python tests/fork.py "$(REPO)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py
 
@@ -46,6 +51,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 $(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("requirements.txt needs Python 3.11 or newer. Name one: make lab PYTHON=python3.12" \
+		if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	mkdir -p $(dir $(OVERRIDES))
