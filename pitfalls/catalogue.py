@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import NamedTuple
 
+from transformers import __version__
 from transformers.utils import logging as transformers_logging
 
 from pitfalls.checks import RULES
 from pitfalls.rules import Rule, lesson_link
 from pitfalls.watching import watch
 
+VERSION = ".".join(__version__.split(".")[:2])  # of transformers, without the patch
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -92,7 +94,7 @@ def table(comparisons: Iterable[Comparison]) -> str:
 
 def summary(comparisons: Iterable[Comparison]) -> str:
     """The table of the README: each rule in a line, by lesson; transformers says nothing, warns, or raises what?"""
-    lines = ["| lesson | rule | what happens | transformers 5.23 | the inspector |", "|---|---|---|---|---|"]
+    lines = [f"| lesson | rule | what happens | transformers {VERSION} | the inspector |", "|---|---|---|---|---|"]
     for row in sorted(comparisons, key=lambda row: RULES[row.rule].lesson):
         rule, (said, _, what) = RULES[row.rule], row.transformers.partition(": ")
         said = f"raises `{what.partition(':')[0]}`" if said == "error" else said
