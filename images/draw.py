@@ -4,6 +4,7 @@ Every number in them is measured when they are drawn. The words of a picture are
 a test can tell whether they are still true.
 """
 
+import json
 import re
 import warnings
 from functools import cache
@@ -13,7 +14,7 @@ import hero
 import torch
 from cards import HEIGHT, LETTER, LINE, WIDTH, card, plain, put_cells, space, words, write
 from matplotlib.figure import Figure
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LogitsProcessorList
 from transformers.utils import logging
 
 import pitfalls
@@ -21,6 +22,7 @@ from pitfalls.calls import Call
 from pitfalls.drawing import BAR, cell, cell_width, draw_bars, percent, visible, wrap
 
 HERE = Path(__file__).resolve().parent
+RESULTS = json.loads((HERE.parent / "tests" / "benchmarks" / "results.json").read_text())  # of `make bench`
 DPI = 250
 LEFT, TOP = 0.1, 0.36  # where the part below the title begins
 ROOM = (WIDTH - 2 * LEFT) / LETTER
@@ -154,6 +156,33 @@ def your_own_code(model, tokenizer) -> Figure:
     return figure
 
 
+def next_steps(model, tokenizer) -> Figure:
+    """The same beginning, continued freely and under a rule: no token with the letter e."""
+    pieces = tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
+    with_e = torch.tensor([number for number, piece in enumerate(pieces) if "e" in piece.lower()])
+    figure = card("A rule of our own: no “e”")
+    for number, rules in enumerate(([], [lambda ids, scores: scores.index_fill(1, with_e, -torch.inf)])):
+        inputs = tokenizer("Once upon a time there was a small robot.", return_tensors="pt")
+        call = pitfalls.record(model, tokenizer, inputs, max_new_tokens=7, logits_processor=LogitsProcessorList(rules))
+        top = TOP - 0.04 + 0.55 * number
+        write(figure, f"{'with' if rules else 'without'} it: {call.new_text.lower().count('e')} times e", LEFT, top)
+        put_cells(figure, wrap(plain(tokenizer, call.new_ids, "new"), ROOM), LEFT, top + 0.15, 0.19)
+    return figure
+
+
+def bench() -> Figure:
+    """What the helpers cost: each row of `make bench` with its value and its ratio."""
+    rows = [row for row in RESULTS["rows"] if not row["what"].startswith("lesson")]
+    figure = card("make bench: medians and ratios of one run", width=8, height=0.75 + 0.2 * len(rows))
+    write(figure, RESULTS["machine"], 0.1, 0.32, fontsize=7)
+    for place, row in enumerate(rows):
+        top = 0.55 + 0.2 * place
+        write(figure, row["what"], 0.1, top)
+        write(figure, row["value"], 2.7, top)
+        write(figure, f"{row['ratio']:.2g} × {row['of']}", 6.0, top)
+    return figure
+
+
 @cache
 def go_on(model, tokenizer, text: str, **settings) -> Call:
     """The model's continuation of a text, recorded."""
@@ -169,6 +198,7 @@ LESSONS = {
     "06_padding_side": padding_side,
     "07_prompt_template": prompt_template,
     "08_your_own_code": your_own_code,
+    "09_next_steps": next_steps,
 }
 
 
@@ -181,8 +211,12 @@ def main() -> None:
     call = go_on(model, tokenizer, hero.PROMPT, max_new_tokens=30)
     hero.save(HERE / "hero.gif", call, tokenizer)
     for name, picture in LESSONS.items():
-        figure = picture(model, tokenizer)
-        figure.savefig(HERE / f"{name}.png", dpi=DPI, metadata={"Software": None, "Comment": words(figure)})
+        save(picture(model, tokenizer), name)
+    save(bench(), "bench")
+
+
+def save(figure: Figure, name: str) -> None:
+    figure.savefig(HERE / f"{name}.png", dpi=DPI, metadata={"Software": None, "Comment": words(figure)})
 
 
 if __name__ == "__main__":

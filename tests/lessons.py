@@ -2,10 +2,13 @@
 
 `python tests/lessons.py` (`make notebooks`) executes every lesson and writes it back in a normal form, so that a
 second run changes only what really changed: no time stamps, no widget state, counts from 1. A cell tagged `varies`,
-whose output holds a timing, keeps its old output as long as its source is the same.
+whose output holds a timing, keeps its old output as long as its source is the same. The budget line in the header
+says what `make bench` measured.
 """
 
 import hashlib
+import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -15,7 +18,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = re.search(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]
+OWNER_AND_NAME = REPOSITORY.removeprefix("https://github.com/")
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+RESULTS = ROOT / "tests" / "benchmarks" / "results.json"  # what `make bench` measured
+BUDGET = re.compile(r"^\*\d+ minutes to read.*\*$", flags=re.MULTILINE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -41,8 +48,38 @@ def output_text(cell: nbformat.NotebookNode) -> str:
 
 
 def fingerprint(notebook: nbformat.NotebookNode) -> str:
-    """Of all code in order: kept with the outputs, it tells whether they belong to this code."""
-    return hashlib.sha256("\0".join(cell.source for cell in code_cells(notebook)).encode()).hexdigest()
+    """Of all code in order: kept with the outputs, it tells whether they belong to this code.
+
+    The repository's address is left out: a fork has the same outputs.
+    """
+    code = "\0".join(cell.source for cell in code_cells(notebook))
+    return hashlib.sha256(code.replace(REPOSITORY, "").encode()).hexdigest()
+
+
+def minutes(notebook: nbformat.NotebookNode) -> tuple[int, int]:
+    """To read a lesson, at 150 words and 15 lines of code a minute; and for its exercises, as their cards say."""
+    texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    words = len(re.sub(r"<details>.*?</details>", "", texts, flags=re.DOTALL).split())
+    lines = sum(len(cell.source.splitlines()) for cell in code_cells(notebook)[1:] if not hides_source(cell))
+    exercises = re.findall(r"^\*★.*?(\d+) minutes\*$", texts, flags=re.MULTILINE)
+    return math.ceil(words / 150 + lines / 15), sum(map(int, exercises))
+
+
+def hides_source(cell: nbformat.NotebookNode) -> bool:
+    return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+
+
+def budget(path: Path, notebook: nbformat.NotebookNode) -> str:
+    """The line in a lesson's header. Raises KeyError for a lesson that `make bench` has not measured."""
+    measured = json.loads(RESULTS.read_text())["lessons"][path.stem]
+    reading, practising = minutes(notebook)
+    exercises = f", {practising} for the exercises" if practising else ""
+    seconds = 5 * math.ceil(measured["seconds"] / 5)
+    gigabytes = math.ceil(2 * measured["memory"] / 1e9) / 2
+    return (
+        f"*{reading} minutes to read{exercises} · {seconds} seconds of computing on 2 CPU cores · {gigabytes:g} GB of "
+        "memory · 93 MB to download, once for the whole course*"
+    )
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
@@ -50,6 +87,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
     notebook = read(path)
     before = {cell.source: cell.outputs for cell in code_cells(notebook)}
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+    header = notebook.cells[0]
+    header.source = BUDGET.sub(lambda _: budget(path, notebook), header.source)
     return normalise(notebook, before)
 
 
@@ -91,6 +130,9 @@ def main(names: list[str]) -> int:
         print(f"{path.name} …", flush=True)
         try:
             notebook = execute(path)
+        except KeyError as lesson:
+            print(f"{lesson} has not been measured yet, so its budget is not known: run `make bench`.")
+            return 1
         except CellExecutionError as error:
             print(f"{path.name} stopped, and stays as it was:\n{error}")
             return 1

