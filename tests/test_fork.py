@@ -9,8 +9,12 @@ from fork import files, main, repoint, strays
 from lessons import LESSONS, OWNER_AND_NAME, ROOT
 
 README = (ROOT / "README.md").read_text()
-OTHER = "nobody/else"
-FORK = "someone/theirs"
+OTHER = f"not-{OWNER_AND_NAME}"
+
+
+def address(pyproject: str) -> str:
+    return re.search(r'^Repository = "https://github.com/(.+)"$', pyproject, flags=re.MULTILINE)[1]
+
 
 clone_only = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone of the repository")
 
@@ -61,13 +65,15 @@ def test_a_fork_differs_in_its_addresses_only_and_passes_the_guards(tmp_path):
         return done.stdout
 
     subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "fork"], check=True)
-    assert f"lead to https://github.com/{FORK}" in run(sys.executable, "tests/fork.py", FORK)
+    old = address((tmp_path / "fork" / "pyproject.toml").read_text())  # of the last commit, which may be a fork's too
+    new = f"fork-of-{old}"
+    assert f"lead to https://github.com/{new}" in run(sys.executable, "tests/fork.py", new)
     diff = run("git", "diff", "--unified=0").splitlines()
     before = [line[1:] for line in diff if re.match(r"-(?!--)", line)]
     after = [line[1:] for line in diff if re.match(r"\+(?!\+\+)", line)]
     assert len(before) > 3 * len(LESSONS)
-    assert after == [line.replace(OWNER_AND_NAME, FORK) for line in before]
-    assert OWNER_AND_NAME not in run("git", "grep", "-h", "github.com/", "--", "*.ipynb", "*.md", "*.toml")
+    assert after == [line.replace(f"/{old}", f"/{new}") for line in before]
+    assert f"/{old}" not in run("git", "grep", "-h", "github.com/", "--", "*.ipynb", "*.md", "*.toml")
     run(
         sys.executable,
         "-m",
@@ -80,5 +86,5 @@ def test_a_fork_differs_in_its_addresses_only_and_passes_the_guards(tmp_path):
         "not fork_differs",
     )
     run("git", "add", "--all")
-    assert "0 files" in run(sys.executable, "tests/fork.py", FORK)
+    assert "0 files" in run(sys.executable, "tests/fork.py", new)
     assert run("git", "diff") == ""
