@@ -170,6 +170,19 @@ def next_steps(model, tokenizer) -> Figure:
     return figure
 
 
+def speed_and_serving(model, tokenizer) -> Figure:
+    """Tokens per second by the number of rows, as `make bench` measured them."""
+    speeds = {row["what"]: int(row["value"].split()[0]) for row in RESULTS["rows"] if row["what"].startswith("batch")}
+    first, *_, last = speeds.values()
+    figure = card(f"64 rows: {last / first:.0f} times the tokens")
+    axis = space(figure, 0.85, TOP, WIDTH - 0.85, HEIGHT - TOP - 0.1)
+    bars = axis.barh(range(len(speeds)), speeds.values(), height=0.7, color=BAR, edgecolor="black", linewidth=0.6)
+    axis.bar_label(bars, [f" {speed} tokens/s" for speed in speeds.values()], fontsize=8)
+    axis.set_yticks(range(len(speeds)), speeds, fontsize=8)
+    axis.set(xlim=(0, 1.9 * last), ylim=(len(speeds) - 0.5, -0.5))
+    return figure
+
+
 def bench() -> Figure:
     """What the helpers cost: each row of `make bench` with its value and its ratio."""
     rows = [row for row in RESULTS["rows"] if not row["what"].startswith("lesson")]
@@ -199,6 +212,7 @@ LESSONS = {
     "07_prompt_template": prompt_template,
     "08_your_own_code": your_own_code,
     "09_next_steps": next_steps,
+    "10_speed_and_serving": speed_and_serving,
 }
 
 

@@ -412,7 +412,7 @@ def test_padding_of_a_wide_batch_shows_its_ends(tokenizer):
 )
 def test_small_percentages(share, shown, tokenizer):
     figure = pictures.next_token({"": logits_of({50: 0.999}), "b": logits_of({50: share})}, tokenizer, top=1)
-    assert percentages(figure, 1) == [shown]
+    assert percentages(figure, 1)[0] == shown
 
 
 @pytest.mark.parametrize("logits", [torch.randn(5), torch.randn(1, 5).bfloat16(), torch.randn(5, requires_grad=True)])

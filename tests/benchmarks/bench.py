@@ -291,11 +291,12 @@ def save(rows: list[Measured], course: Course) -> None:
 
 
 def draw() -> None:
-    """The picture of README.md that comes from the results."""
+    """The pictures of README.md that come from the results."""
     sys.path.append(str(RESULTS.parents[2] / "images"))
     import draw
 
     draw.save(draw.bench(), "bench")
+    draw.save(draw.speed_and_serving(None, None), "10_speed_and_serving")
 
 
 def main(names: list[str]) -> int:

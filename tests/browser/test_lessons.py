@@ -45,6 +45,8 @@ def look(lesson: Lesson, path):
 def test_a_lesson_as_saved_and_as_run(path, server, browser):
     with server.open(browser, path.name) as lesson:
         look(lesson, path)
+        if int(path.stem[:2]) > 8:  # it shows nothing here that it does not show without a browser
+            return
         lesson.run_all()
         look(lesson, path)
         assert lesson.plays.count() == (path.stem in MOVES)
