@@ -44,12 +44,20 @@ def memory(sizes: dict[str, float]) -> Figure:
     """The bytes of each format as bars."""
     first, *_, last = sizes.values()
     figure = card(f"4 bits: {last / first:.0%} of the memory")
-    axis = space(figure, 0.65, TOP, WIDTH - 0.65, HEIGHT - TOP - 0.1)
-    bars = axis.barh(range(len(sizes)), sizes.values(), height=0.7, color=BAR, edgecolor="black", linewidth=0.6)
-    axis.bar_label(bars, [f" {size / 1e6:.0f} MB" for size in sizes.values()], fontsize=9)
-    axis.set_yticks(range(len(sizes)), sizes, fontsize=9)
-    axis.set(xlim=(0, 1.55 * first), ylim=(len(sizes) - 0.5, -0.5))
+    labels = [f" {size / 1e6:.0f} MB" for size in sizes.values()]
+    named_bars(figure, sizes, labels, left=0.65, longest=1.55 * first, fontsize=9)
     return figure
+
+
+def named_bars(
+    figure: Figure, values: dict[str, float], labels: list[str], left: float, longest: float, fontsize: int
+) -> None:
+    """A bar for each value below the title: its name before it, its label behind it."""
+    axis = space(figure, left, TOP, WIDTH - left, HEIGHT - TOP - 0.1)
+    bars = axis.barh(range(len(values)), values.values(), height=0.7, color=BAR, edgecolor="black", linewidth=0.6)
+    axis.bar_label(bars, labels, fontsize=fontsize)
+    axis.set_yticks(range(len(values)), values, fontsize=fontsize)
+    axis.set(xlim=(0, longest), ylim=(len(values) - 0.5, -0.5))
 
 
 def tokenizing(model, tokenizer) -> Figure:
@@ -175,11 +183,8 @@ def speed_and_serving(model, tokenizer) -> Figure:
     speeds = {row["what"]: int(row["value"].split()[0]) for row in RESULTS["rows"] if row["what"].startswith("batch")}
     first, *_, last = speeds.values()
     figure = card(f"64 rows: {last / first:.0f} times the tokens")
-    axis = space(figure, 0.85, TOP, WIDTH - 0.85, HEIGHT - TOP - 0.1)
-    bars = axis.barh(range(len(speeds)), speeds.values(), height=0.7, color=BAR, edgecolor="black", linewidth=0.6)
-    axis.bar_label(bars, [f" {speed} tokens/s" for speed in speeds.values()], fontsize=8)
-    axis.set_yticks(range(len(speeds)), speeds, fontsize=8)
-    axis.set(xlim=(0, 1.9 * last), ylim=(len(speeds) - 0.5, -0.5))
+    labels = [f" {speed} tokens/s" for speed in speeds.values()]
+    named_bars(figure, speeds, labels, left=0.85, longest=1.9 * last, fontsize=8)
     return figure
 
 

@@ -25,6 +25,14 @@ def mistral_tokenizer(folder: Path):
     return LlamaTokenizer.from_pretrained(folder, add_bos_token=True)
 
 
+def hub_snapshot(home: Path, name: str) -> Path:
+    """Where the Hub cache of `home` (HF_HOME) keeps the files of its only version of `name`: not made yet."""
+    repository, commit = home / "hub" / f"models--{name.replace('/', '--')}", "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    return repository / "snapshots" / commit
+
+
 def hub_cache(home: Path, name: str, tokenizer, template: str | None = None) -> None:
     """Put a Mistral model with random weights into the Hub cache of `home` (HF_HOME), under `name`.
 
@@ -33,14 +41,12 @@ def hub_cache(home: Path, name: str, tokenizer, template: str | None = None) -> 
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
-    repository, commit = home / "hub" / f"models--{name.replace('/', '--')}", "0" * 40
+    snapshot = hub_snapshot(home, name)
     config = MistralConfig(
         vocab_size=32000, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=32768, sliding_window=4096, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     torch.manual_seed(0)
-    MistralForCausalLM(config).to(torch.bfloat16).save_pretrained(repository / "snapshots" / commit)
+    MistralForCausalLM(config).to(torch.bfloat16).save_pretrained(snapshot)
     tokenizer.chat_template = template
-    tokenizer.save_pretrained(repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
+    tokenizer.save_pretrained(snapshot)

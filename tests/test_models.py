@@ -17,6 +17,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from checkpoints import hub_snapshot
 
 from pitfalls import ModelError, choose_model, describe_setup, embedded, fetch_model, models
 from pitfalls.embedded import EMBEDDED, MANIFEST, REQUIREMENT, WHEEL, cache_folder, is_intact
@@ -656,10 +657,7 @@ def hub(monkeypatch, info=(200, {}), access=(200, {}), parameters=None):
 
 
 def put_into_hub_cache(model: Path) -> Path:
-    home = Path(os.environ["HF_HOME"]) / "hub" / "models--owner--name"
-    (home / "refs").mkdir(parents=True)
-    (home / "refs" / "main").write_text("0" * 40)
-    return Path(shutil.copytree(model, home / "snapshots" / ("0" * 40)))
+    return Path(shutil.copytree(model, hub_snapshot(Path(os.environ["HF_HOME"]), "owner/name")))
 
 
 def test_a_model_in_the_hub_cache_needs_no_network(tiny):
