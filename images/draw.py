@@ -165,6 +165,24 @@ def your_own_code(model, tokenizer) -> Figure:
 
 
 def next_steps(model, tokenizer) -> Figure:
+    """How often the model runs for the same 24 tokens: greedy decoding alone, and with prompt lookup."""
+    line = "alpha, bravo, charlie, delta, echo, foxtrot, golf, hotel"
+    inputs = tokenizer(f"{line}\n{line}\n{line}\nalpha, bravo,", return_tensors="pt")
+    calls, texts = {}, []
+    for name, settings in {"greedy": {}, "lookup": {"prompt_lookup_num_tokens": 8}}.items():
+        seen = []
+        hook = model.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        texts.append(model.generate(**inputs, max_new_tokens=24, **settings).tolist())
+        hook.remove()
+        calls[name] = len(seen)
+    assert texts[0] == texts[1]
+    few, many = min(calls.values()), max(calls.values())
+    figure = card(f"Prompt lookup: {few} calls")
+    named_bars(figure, calls, [f" {n} calls" for n in calls.values()], left=0.65, longest=1.6 * many, fontsize=9)
+    return figure
+
+
+def under_control(model, tokenizer) -> Figure:
     """The same beginning, continued freely and under a rule: no token with the letter e."""
     pieces = tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
     with_e = torch.tensor([number for number, piece in enumerate(pieces) if "e" in piece.lower()])
@@ -178,13 +196,30 @@ def next_steps(model, tokenizer) -> Figure:
     return figure
 
 
-def speed_and_serving(model, tokenizer) -> Figure:
+def speed_and_memory(model, tokenizer) -> Figure:
     """Tokens per second by the number of rows, as `make bench` measured them."""
     speeds = {row["what"]: int(row["value"].split()[0]) for row in RESULTS["rows"] if row["what"].startswith("batch")}
     first, *_, last = speeds.values()
     figure = card(f"64 rows: {last / first:.0f} times the tokens")
     labels = [f" {speed} tokens/s" for speed in speeds.values()]
     named_bars(figure, speeds, labels, left=0.85, longest=1.9 * last, fontsize=8)
+    return figure
+
+
+def production(model, tokenizer) -> Figure:
+    """A question as a client sends it to a server, and the answer."""
+    question = "What is the capital of France?"
+    chat = [{"role": "user", "content": question}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    call = pitfalls.record(model, tokenizer, inputs, max_new_tokens=20)
+    figure = card("A chat over HTTP")
+    asked = wrap([(word, "", "user") for word in question.split(" ")], ROOM)
+    answer = wrap(plain(tokenizer, call.new_ids[:-1], "new"), ROOM)
+    put_cells(figure, asked, LEFT, TOP - 0.02, 0.2)
+    write(figure, "↓ POST /v1/chat/completions", LEFT, TOP + 0.4, fontsize=7)
+    put_cells(figure, answer, LEFT, TOP + 0.55, 0.2)
+    end = LEFT + LETTER * sum(cell_width(text, note) for text, note, _ in answer[-1])
+    write(figure, f"{len(call.new_ids) - 1} tokens, then stop", end + 0.08, TOP + 0.79, fontsize=7)
     return figure
 
 
@@ -217,7 +252,9 @@ LESSONS = {
     "07_prompt_template": prompt_template,
     "08_your_own_code": your_own_code,
     "09_next_steps": next_steps,
-    "10_speed_and_serving": speed_and_serving,
+    "10_under_control": under_control,
+    "11_speed_and_memory": speed_and_memory,
+    "12_production": production,
 }
 
 

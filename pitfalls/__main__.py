@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
 
-MEMORY_BYTES = 2_000_000_000  # a lesson's kernel at its largest, measured on CPU
+MEMORY_BYTES = 2_000_000_000  # most lessons at their largest, measured on CPU; the first and the last say more
 
 
 class Finding(NamedTuple):
@@ -71,7 +71,7 @@ def memory() -> Iterator[Finding]:
 
     free = psutil.virtual_memory().available
     short = free < MEMORY_BYTES
-    advice = f"A lesson takes up to {MEMORY_BYTES / 1e9:.1f} GB: close other kernels and programs." if short else ""
+    advice = f"Most lessons take up to {MEMORY_BYTES / 1e9:.1f} GB: close other kernels and programs." if short else ""
     yield Finding("note" if short else "ok", f"{free / 1e9:.1f} GB of memory free", advice)
 
 

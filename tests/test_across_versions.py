@@ -62,4 +62,4 @@ def test_the_package_works_with_the_oldest(old):
 
 
 def test_a_lesson_runs_on_the_oldest(old):
-    old("-m", "pytest", "-p", "no:cacheprovider", "tests/test_course.py", "-k", "06_padding_side")
+    old("-m", "pytest", "-p", "no:cacheprovider", "tests/test_course.py", "-k", "07_prompt_template")

