@@ -54,7 +54,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("requirements.txt needs Python 3.11 or newer. Name one: make lab PYTHON=python3.12" \
 		if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.txt
 	mkdir -p $(dir $(OVERRIDES))
 	echo '$(QUIET)' > $(OVERRIDES)
 	touch $@
