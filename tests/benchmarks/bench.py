@@ -128,7 +128,7 @@ def checking(course: Course) -> Iterator[Measured]:
     raw = tokenizer(["word " * 198 + "end"] * 16, return_tensors="pt")
     chats = [[{"role": "user", "content": "word " * 170}]] * 16
     chat = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-    for name, inputs in {"bare text": raw, "chats": chat}.items():
+    for name, inputs in {"bare texts": raw, "chats": chat}.items():
         one, _, ratio = alternate(
             lambda inputs=inputs: [pitfalls.check(model, tokenizer, inputs, max_new_tokens=1) for _ in range(20)],
             lambda inputs=inputs: model.generate(**inputs, max_new_tokens=1),
