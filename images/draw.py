@@ -23,6 +23,7 @@ from pitfalls.drawing import BAR, cell, cell_width, draw_bars, percent, visible,
 
 HERE = Path(__file__).resolve().parent
 RESULTS = json.loads((HERE.parent / "tests" / "benchmarks" / "results.json").read_text())  # of `make bench`
+QUESTION = "What is the capital of France?"
 DPI = 250
 LEFT, TOP = 0.1, 0.36  # where the part below the title begins
 ROOM = (WIDTH - 2 * LEFT) / LETTER
@@ -135,13 +136,9 @@ def padding_side(model, tokenizer) -> Figure:
 
 def prompt_template(model, tokenizer) -> Figure:
     """What a question gets as raw text and through the template, and how likely an end at once was."""
-    question = "What is the capital of France?"
-    chat = [{"role": "user", "content": question}]
-    templated = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-    asked = {"raw text": tokenizer(question, return_tensors="pt"), "template": templated}
+    asked = {"raw text": go_on(model, tokenizer, QUESTION, max_new_tokens=20), "template": answer(model, tokenizer)}
     figure = card("The capital of France?")
-    for number, (name, inputs) in enumerate(asked.items()):
-        call = pitfalls.record(model, tokenizer, inputs, max_new_tokens=20)
+    for number, (name, call) in enumerate(asked.items()):
         top = TOP - 0.03 + 0.46 * number
         write(figure, f"{name}: {percent(call.steps[0].end_probability)} to end at once", LEFT, top)
         new = plain(tokenizer, call.new_ids, "new")
@@ -208,17 +205,14 @@ def speed_and_memory(model, tokenizer) -> Figure:
 
 def production(model, tokenizer) -> Figure:
     """A question as a client sends it to a server, and the answer."""
-    question = "What is the capital of France?"
-    chat = [{"role": "user", "content": question}]
-    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-    call = pitfalls.record(model, tokenizer, inputs, max_new_tokens=20)
+    call = answer(model, tokenizer)
     figure = card("A chat over HTTP")
-    asked = wrap([(word, "", "user") for word in question.split(" ")], ROOM)
-    answer = wrap(plain(tokenizer, call.new_ids[:-1], "new"), ROOM)
+    asked = wrap([(word, "", "user") for word in QUESTION.split(" ")], ROOM)
+    answered = wrap(plain(tokenizer, call.new_ids[:-1], "new"), ROOM)
     put_cells(figure, asked, LEFT, TOP - 0.02, 0.2)
     write(figure, "↓ POST /v1/chat/completions", LEFT, TOP + 0.4, fontsize=7)
-    put_cells(figure, answer, LEFT, TOP + 0.55, 0.2)
-    end = LEFT + LETTER * sum(cell_width(text, note) for text, note, _ in answer[-1])
+    put_cells(figure, answered, LEFT, TOP + 0.55, 0.2)
+    end = LEFT + LETTER * sum(cell_width(text, note) for text, note, _ in answered[-1])
     write(figure, f"{len(call.new_ids) - 1} tokens, then stop", end + 0.08, TOP + 0.79, fontsize=7)
     return figure
 
@@ -240,6 +234,14 @@ def bench() -> Figure:
 def go_on(model, tokenizer, text: str, **settings) -> Call:
     """The model's continuation of a text, recorded."""
     return pitfalls.record(model, tokenizer, tokenizer(text, return_tensors="pt"), **settings)
+
+
+@cache
+def answer(model, tokenizer) -> Call:
+    """What the model answers to `QUESTION` through its chat template, recorded."""
+    chat = [{"role": "user", "content": QUESTION}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    return pitfalls.record(model, tokenizer, inputs, max_new_tokens=20)
 
 
 LESSONS = {

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = re.search(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]
 OWNER_AND_NAME = REPOSITORY.removeprefix("https://github.com/")
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+BEYOND = range(9, 13)  # lessons about what comes next: no failure to begin with, no widget and no exercises
 RESULTS = ROOT / "tests" / "benchmarks" / "results.json"  # what `make bench` measured
 BUDGET = re.compile(r"^\*\d+ minutes to read.*\*$", flags=re.MULTILINE)
 METADATA = {

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 from lessons import (
+    BEYOND,
     LESSONS,
     OWNER_AND_NAME,
     REPOSITORY,
@@ -29,7 +30,6 @@ HEADINGS = [
     "What we saw",
 ]
 PLAYED = range(3, 8)  # lessons with a widget
-BEYOND = range(9, 13)  # lessons about what comes next: no failure to begin with, and no exercises
 # Upstream warnings that a lesson is about.
 WELCOME = {
     "04_length": "Using the model-agnostic default `max_length`",

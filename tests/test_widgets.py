@@ -160,7 +160,7 @@ def test_sample_100_draws_from_what_is_left(model, tokenizer, cat):
 
 
 @pytest.mark.parametrize("row", [0, 1])
-@pytest.mark.parametrize("budget", [1, 29, 30, 31, 40])
+@pytest.mark.parametrize("budget", [1, 20, 29, 30, 31, 100])
 def test_a_budget_keeps_what_generate_would(model, tokenizer, counting, row, budget):
     widget = Length(counting, tokenizer)
     widget.row.value, widget.budget.value = row, budget

@@ -188,12 +188,12 @@ def memory_of_children() -> int:
     return sum(sizes)
 
 
-def highest(run: Callable, memory: Callable[[], int] = own_memory) -> int:
-    """Bytes at their highest while `run` runs."""
-    seen, done = [], threading.Event()
+def highest(run: Callable, memory: Callable[[], int] = own_memory, every: float = 0.01) -> int:
+    """Bytes at their highest while `run` runs, looked at `every` so many seconds."""
+    seen, done = [memory()], threading.Event()
 
     def sample():
-        while not done.wait(0.01 if memory is own_memory else 0.2):
+        while not done.wait(every):
             seen.append(memory())
 
     thread = threading.Thread(target=sample)
@@ -284,7 +284,7 @@ def run_lesson(path: Path) -> dict[str, float]:
     """A lesson from top to bottom: the seconds of its code cells, and the bytes of its kernel with what it starts."""
     notebook = read(path)
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}})
-    memory = highest(client.execute, memory_of_children)
+    memory = highest(client.execute, memory_of_children, every=0.2)
     times = [round(duration(cell), 3) for cell in code_cells(notebook)]
     return {
         "seconds": round(sum(times), 1),
@@ -321,9 +321,8 @@ def save(rows: list[Measured], lessons: dict[str, dict]) -> None:
     results = load()
     now = {row.what: row._asdict() for row in rows}
     before = {row["what"]: row for row in results["rows"]}
-    RESULTS.write_text(
-        json.dumps(results | {"rows": list((before | now).values()), "lessons": lessons}, indent=1) + "\n"
-    )
+    results |= {"rows": list((before | now).values()), "lessons": results["lessons"] | lessons}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def draw() -> None:
