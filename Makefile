@@ -29,10 +29,10 @@ test: $(READY)
 
 # Execute every lesson and write it back in a normal form; LESSON=04 does one.
 notebooks: $(READY)
-	$(BIN)/python tests/lessons.py $(LESSON)
+	$(BIN)/python -m tools.lessons $(LESSON)
 
 images: $(READY)
-	$(BIN)/python images/draw.py
+	$(BIN)/python -m tools.draw
 
 # The lessons as web pages in build/html/, to read or to put on a server.
 html: $(READY)
@@ -40,11 +40,11 @@ html: $(READY)
 
 # Badges, setup cells and links for a fork: make fork REPO=owner/name
 fork: $(READY)
-	$(BIN)/python tests/fork.py "$(REPO)"
+	$(BIN)/python -m tools.fork "$(REPO)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python -m tools.bench
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -8,22 +8,22 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "choose_model": "models",
-    "fetch_model": "models",
-    "ModelError": "models",
-    "describe_setup": "models",
-    "ZEPHYR_TEMPLATE": "models",
-    "record": "calls",
-    "Call": "calls",
-    "Row": "calls",
-    "Step": "calls",
-    "check": "checks",
-    "watch": "watching",
-    "Report": "reports",
-    "Finding": "rules",
-    "PitfallError": "reports",
-    "checks": "checks",
-    "catalogue": "catalogue",
+    "choose_model": "model.choose",
+    "fetch_model": "model.choose",
+    "describe_setup": "model.choose",
+    "ZEPHYR_TEMPLATE": "model.choose",
+    "ModelError": "model.fetch",
+    "record": "inspector.recording",
+    "Call": "inspector.recording",
+    "Row": "inspector.recording",
+    "Step": "inspector.recording",
+    "check": "inspector.checking",
+    "watch": "inspector.watching",
+    "Report": "inspector.report",
+    "PitfallError": "inspector.report",
+    "Finding": "inspector.rule",
+    "RULES": "inspector.rules",
+    "catalogue": "inspector.catalogue",
     "pictures": "pictures",
     "widgets": "widgets",
     "practice": "practice",
@@ -34,8 +34,9 @@ __all__ = list(_HOME)
 def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"pitfalls has no {name!r}; it has {', '.join(__all__)}")
-    module = import_module(f"pitfalls.{_HOME[name]}")
-    return module if name == _HOME[name] else getattr(module, name)
+    home = _HOME[name]
+    module = import_module(f"pitfalls.{home}")
+    return module if home.rpartition(".")[2] == name else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -139,7 +139,7 @@ class Exam:
 
 
 def lesson_of(mistake: Mistake) -> int:
-    return int(pitfalls.checks.RULES[mistake.rule].lesson[:2])
+    return int(pitfalls.RULES[mistake.rule].lesson[:2])
 
 
 def exam(seed: int | None = None) -> Exam:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import ipywidgets
 from matplotlib.figure import Figure
 
-from pitfalls import markup, pictures
-from pitfalls.calls import Step, record
-from pitfalls.drawing import percent, visible
+from pitfalls import pictures
+from pitfalls.inspector.recording import Step, record
+from pitfalls.pictures.drawing import percent, visible
+from pitfalls.pictures.figures import chat_parts
+from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, check_window
 
 
@@ -39,7 +41,7 @@ class ChatTemplate(Play):
     def parts(self) -> list[tuple[str, str]]:
         """The whole prompt as (role or "special", text)."""
         if self.template.value:
-            return pictures.chat_parts(self.tokenizer, self.messages(), self.prompted.value)
+            return chat_parts(self.tokenizer, self.messages(), self.prompted.value)
         turns = self.messages()
         return [(turn["role"], turn["content"] + ("\n" if turn is not turns[-1] else "")) for turn in turns]
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import ipywidgets
 from matplotlib.figure import Figure
 
-from pitfalls import markup, pictures
-from pitfalls.calls import Call, Row
-from pitfalls.drawing import short, token_text
+from pitfalls import pictures
+from pitfalls.inspector.recording import Call, Row
+from pitfalls.pictures.drawing import short, token_text
+from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play
 
 

@@ -6,10 +6,11 @@ import ipywidgets
 import torch
 from matplotlib.figure import Figure
 
-from pitfalls import markup, pictures
-from pitfalls.calls import Call, Candidate, record
-from pitfalls.drawing import percent, token_text, visible
-from pitfalls.request import Request
+from pitfalls import pictures
+from pitfalls.inspector.recording import Call, Candidate, record
+from pitfalls.inspector.request import Request
+from pitfalls.pictures.drawing import percent, token_text, visible
+from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, encode
 
 CHOICES = 6  # candidates that are offered

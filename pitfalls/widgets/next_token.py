@@ -13,8 +13,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from pitfalls import markup, pictures
-from pitfalls.drawing import percent, short, token_text, visible
+from pitfalls import pictures
+from pitfalls.pictures.drawing import percent, short, token_text, visible
+from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, encode
 
 SHOWN = 12  # tokens with a bar of their own

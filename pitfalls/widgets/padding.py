@@ -6,9 +6,10 @@ import ipywidgets
 import torch
 from matplotlib.figure import Figure
 
-from pitfalls import markup, pictures
-from pitfalls.calls import Row, record
-from pitfalls.drawing import short, token_text, visible
+from pitfalls import pictures
+from pitfalls.inspector.recording import Row, record
+from pitfalls.pictures.drawing import short, token_text, visible
+from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, check_window
 
 CONTINUED = 12  # new tokens of each row

@@ -10,8 +10,8 @@ import ipywidgets
 from matplotlib.figure import Figure
 from transformers.utils import logging
 
-from pitfalls import markup
-from pitfalls.request import Request
+from pitfalls.inspector.request import Request
+from pitfalls.widgets import markup
 
 
 class Play:

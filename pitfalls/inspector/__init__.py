@@ -1,0 +1,1 @@
+"""A generate call and what came of it: recorded, watched, and checked against rules."""

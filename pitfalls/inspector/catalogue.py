@@ -1,0 +1,152 @@
+"""The rules to read: one in full, the list of all, and what transformers itself says of each mistake.
+
+python -m pitfalls rules                  the list
+python -m pitfalls rules padding-side     one rule
+"""
+
+import copy
+import difflib
+import io
+import logging
+import re
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import NamedTuple
+
+from transformers import __version__
+from transformers.utils import logging as transformers_logging
+
+from pitfalls.inspector.rule import lesson_link
+from pitfalls.inspector.rules import RULES
+from pitfalls.inspector.watching import watch
+
+VERSION = ".".join(__version__.split(".")[:2])  # of transformers, without the patch
+TEXTS = ["1, 2, 3", "A, B, C, D, E"]
+MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+class Comparison(NamedTuple):
+    """One mistake, made for real: the reaction of transformers beside the inspector's."""
+
+    rule: str
+    transformers: str  # "nothing", "warning: …" or "error: …"
+    pitfalls: str  # the severity of the finding, or "nothing"
+    message: str
+
+
+def listing() -> str:
+    """All rules, a line each, by lesson."""
+    lines, width = [], max(map(len, RULES))
+    for lesson in sorted({rule.lesson for rule in RULES.values()}):
+        lines.append(f"\n{lesson}")
+        rules = [rule for rule in RULES.values() if rule.lesson == lesson]
+        lines += [f"  {rule.name:{width}}  {rule.severity:7}  {rule.summary}" for rule in rules]
+    return "\n".join(lines).lstrip() + "\n\nOne in full: python -m pitfalls rules padding-side"
+
+
+def describe(name: str) -> str:
+    """One rule in full. Raises `KeyError` with the nearest name for an unknown one."""
+    rule = RULES.get(name.replace("_", "-"))
+    if rule is None:
+        near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}?" if near else "`python -m pitfalls rules` lists them all."
+        raise KeyError(f"There is no rule {name!r}. {hint}")
+    parts = [
+        f"{rule.name} ({rule.severity})",
+        rule.story,
+        "The mistake:\n" + textwrap.indent(rule.mistake, "    "),
+        "The fix:\n" + textwrap.indent(rule.fix, "    "),
+        f"Lesson: {lesson_link(rule.lesson)}\nSource: {rule.source}",
+    ]
+    return "\n\n".join(parts)
+
+
+def compare(model, tokenizer, names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
+    """Make the mistake of each rule with this model: what transformers said of it, and what the inspector says.
+
+    The code is that of `rule.mistake`; what it does to the settings of model and tokenizer is undone.
+    """
+    for rule in (RULES[name] for name in names):
+        changes = re.search(r"tokenizer\.(\w+ = |add_special_tokens)", rule.mistake)
+        tokens = copy.deepcopy(tokenizer) if changes else tokenizer
+        error = None
+        with _put_back(model), _heard() as heard, redirect_stdout(io.StringIO()):
+            try:
+                with watch(tokenizer=tokens) as calls:
+                    exec(rule.mistake, _names(model, tokens))
+            except Exception as raised:
+                error = raised
+        found = next((finding for finding in calls.report if finding.rule == rule.name), None)
+        said = f"error: {type(error).__name__}: {error}" if error else f"warning: {heard[0]}" if heard else "nothing"
+        yield Comparison(rule.name, said, found.severity if found else "nothing", found.message if found else "")
+
+
+def table(comparisons: Iterable[Comparison]) -> str:
+    """The comparisons as a Markdown table, each mistake with the public source that reports it."""
+    lines = ["| mistake | transformers says | the inspector says |", "|---|---|---|"]
+    for row in comparisons:
+        source = f"[{row.rule}]({RULES[row.rule].source})"
+        lines.append(f"| {source} | {_cell(row.transformers)} | **{row.pitfalls}**: {_cell(row.message)} |")
+    return "\n".join(lines)
+
+
+def summary(comparisons: Iterable[Comparison]) -> str:
+    """The table of the README: each rule in a line, by lesson; transformers says nothing, warns, or raises what?"""
+    lines = [f"| lesson | rule | what happens | transformers {VERSION} | the inspector |", "|---|---|---|---|---|"]
+    for row in sorted(comparisons, key=lambda row: RULES[row.rule].lesson):
+        rule, (said, _, what) = RULES[row.rule], row.transformers.partition(": ")
+        said = f"raises `{what.partition(':')[0]}`" if said == "error" else said
+        lines.append(f"| {rule.lesson[:2]} | `{row.rule}` | {rule.summary} | {said} | {row.pitfalls} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that keeps its form inside a Markdown table."""
+    for character in "\\|<>*_[]`$":
+        text = text.replace(character, f"\\{character}")
+    return textwrap.shorten(text, 160, placeholder=" …")
+
+
+def _names(model, tokenizer) -> dict:
+    """What the code of the rules may use: the reader's own names."""
+    inputs = tokenizer("The weather today is", return_tensors="pt")
+    return {"model": model, "tokenizer": tokenizer, "inputs": inputs, "texts": list(TEXTS), "messages": list(MESSAGES)}
+
+
+@contextmanager
+def _put_back(model):
+    """Undo what the code of a rule may do to the model's settings."""
+    settings, window, training = copy.deepcopy(model.generation_config), _window(model), model.training
+    try:
+        yield
+    finally:
+        model.generation_config = settings
+        model.config.max_position_embeddings = window
+        model.train(training)
+
+
+def _window(model) -> int | None:
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+@contextmanager
+def _heard():
+    """The warnings and log messages of transformers, also those it says only once per process."""
+    heard: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logger = logging.getLogger("transformers")
+    others, logger.handlers = logger.handlers, [handler]
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    transformers_logging.warning_once.cache_clear()
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            yield heard
+    finally:
+        logger.handlers = others
+        logger.setLevel(level)
+        heard += [str(warning.message) for warning in warned]

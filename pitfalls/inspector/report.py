@@ -1,0 +1,87 @@
+"""What the inspector says of one call: a table in a notebook, coloured text in a terminal, a dict for a log."""
+
+import html
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from pitfalls.inspector.rule import SEVERITIES, Finding
+
+COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
+BORDERS = {"error": "#d62728", "warning": "#e69f00", "note": "#0072b2"}
+NOTHING = "No pitfall found."
+
+
+class PitfallError(Exception):
+    """Raised by `Report.raise_for_errors`."""
+
+
+class Report:
+    """Findings about one call, the most severe first."""
+
+    def __init__(self, findings: Iterable[Finding] = ()):
+        self.findings: list[Finding] = []
+        for finding in findings:
+            self.add(finding)
+
+    def add(self, finding: Finding) -> None:
+        """One finding per rule: what is already said is not said again."""
+        if finding.rule not in self.rules:
+            self.findings.append(finding)
+            self.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+
+    @property
+    def rules(self) -> set[str]:
+        return {finding.rule for finding in self.findings}
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def raise_for_errors(self) -> None:
+        """For tests and scripts: raises `PitfallError` with the errors' text; warnings and notes pass."""
+        errors = [finding for finding in self if finding.severity == "error"]
+        if errors:
+            raise PitfallError("\n" + "\n".join(as_text(finding) for finding in errors))
+
+    def as_dicts(self) -> list[dict[str, str]]:
+        """One dict of texts per finding, for a log."""
+        return [finding.as_dict() for finding in self]
+
+    def __str__(self) -> str:
+        return "\n".join(as_text(finding) for finding in self) or NOTHING
+
+    def __repr__(self) -> str:
+        coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        return "\n".join(as_text(finding, coloured) for finding in self) or NOTHING
+
+    def _repr_html_(self) -> str:
+        if not self.findings:
+            return f"<em>{NOTHING}</em>"
+        rows = "".join(map(_html_row, self))
+        return f'<table style="text-align: left; border-collapse: collapse">{rows}</table>'
+
+
+def as_text(finding: Finding, coloured: bool = False) -> str:
+    """A finding in some lines of at most 100 characters; code and links are never broken."""
+    start, end = (f"\x1b[1;{COLOURS[finding.severity]}m", "\x1b[0m") if coloured else ("", "")
+    lines = [f"{start}{finding.severity}: {finding.rule}{end}"]
+    lines += textwrap.wrap(finding.message, 96, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+    fix = finding.fix.splitlines()
+    lines += [f"  {'fix:   ' if n == 0 else '       '}{line}" for n, line in enumerate(fix)]
+    lines.append(f"  lesson: {finding.link}")
+    return "\n".join(lines)
+
+
+def _html_row(finding: Finding) -> str:
+    style = "text-align: left; vertical-align: top; padding: 6px 10px"
+    name = f"<b>{html.escape(finding.rule)}</b><br><small>{finding.severity}</small>"
+    link = f'<a href="{html.escape(finding.link)}" target="_blank">lesson {finding.lesson[:2]}</a>'
+    fix = f'<pre style="margin: 4px 0 0; white-space: pre-wrap; background: none">{html.escape(finding.fix)}</pre>'
+    return (
+        f'<tr><td style="{style}; white-space: nowrap; border-left: 4px solid {BORDERS[finding.severity]}">{name}</td>'
+        f'<td style="{style}">{html.escape(finding.message)} {link}{fix}</td></tr>'
+    )

@@ -1,0 +1,315 @@
+"""What a rule looks at: a generate call that is about to be made, or was made, and what came of it.
+
+A `Request` only reads. It says what the caller asked for, what transformers makes of it, and where the pads are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers.generation import GenerationMixin
+
+from pitfalls.inspector.chat_format import ChatFormat, chat_format
+from pitfalls.inspector.recording import Call
+
+DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor the model's own settings say otherwise
+    "do_sample": False,
+    "max_new_tokens": None,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "use_cache": True,
+}
+HEAD, TAIL = 24, 40  # tokens of a long prompt that are read as text
+_FRESH = GenerationConfig()
+ID_TYPES = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+
+class Setting(NamedTuple):
+    value: Any
+    source: str  # "argument", "generation_config" (the caller's), "model" (its generation_config) or "default"
+
+
+class Pads(NamedTuple):
+    """Of one row: how many pads stand before and after its text, and how many of all are not masked."""
+
+    left: int
+    right: int
+    attended: int
+
+
+class Decoded(NamedTuple):
+    """What was handed to the tokenizer's `decode` after the call."""
+
+    ids: list[int]
+    skip_special_tokens: bool | None  # None where it was not said
+
+
+@dataclass
+class Request:
+    model: Any = None
+    tokenizer: Any = None
+    arguments: dict = field(default_factory=dict)  # of `generate`, positional ones by their names
+    pipeline_asked: set[str] | None = None  # the settings that the caller gave a pipeline; None without a pipeline
+    call: Call | None = None  # what came of it
+    error: BaseException | None = None
+    nan_rows: list[int] = field(default_factory=list)  # rows for which a logit was not a number
+    decoded: Decoded | None = None
+    _texts: dict[int, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        self.model, self.tokenizer = _unwrapped(self.model), _tokenizer(self.tokenizer)
+
+    # --- the settings ---
+
+    def setting(self, name: str) -> Setting:
+        """The value that counts: an argument, then the caller's configuration, then the model's, then the default."""
+        if name in self.arguments:
+            return Setting(self.arguments[name], "argument")
+        for source, config in (
+            ("generation_config", self.arguments.get("generation_config")),
+            ("model", self.defaults),
+        ):
+            value = getattr(config, name, None)
+            if value is not None and value != getattr(_FRESH, name, None):
+                return Setting(value, source)
+        return Setting(DEFAULTS.get(name), "default")
+
+    def get(self, name: str) -> Any:
+        return _plain(self.setting(name).value)
+
+    def given(self, name: str) -> Any:
+        """The caller's own value; None where there is none, or where a pipeline filled in its default."""
+        value, source = self.get(name), self.setting(name).source
+        return value if source in ("argument", "generation_config") and name not in self.from_pipeline else None
+
+    @cached_property
+    def defaults(self) -> GenerationConfig | None:
+        return getattr(self.model, "generation_config", None)
+
+    @cached_property
+    def from_pipeline(self) -> set[str]:
+        """Settings that the text-generation pipeline adds by itself (transformers 5.23: sampling, 256 tokens)."""
+        if self.pipeline_asked is None:
+            return set()
+        from transformers import TextGenerationPipeline
+
+        added = TextGenerationPipeline._default_generation_config.to_diff_dict()
+        added.setdefault("max_length", 20)  # the default of `generate`, which transformers 5.0 writes down
+        return {name for name in added if name not in self.pipeline_asked and self.setting(name).value == added[name]}
+
+    @property
+    def samples(self) -> bool:
+        return bool(self.get("do_sample"))
+
+    @property
+    def budget(self) -> int:
+        """New tokens allowed; can be negative."""
+        new, total = self.get("max_new_tokens"), self.get("max_length")
+        if isinstance(new, int):
+            return new
+        return total - self.width if isinstance(total, int) else 20
+
+    @property
+    def end_ids(self) -> list[int]:
+        return _token_ids(self.get("eos_token_id"))
+
+    @property
+    def own_end_ids(self) -> list[int]:
+        """Those of the model's generation_config, whatever the call says."""
+        return _token_ids(_plain(getattr(self.defaults, "eos_token_id", None)))
+
+    # --- the ids ---
+
+    def read_inputs(self) -> None:
+        """Copy the ids and the mask now: after the call they may be changed, or on a GPU that failed."""
+        _ = self.rows, self.mask
+
+    @property
+    def given_ids(self) -> Any:
+        """What the caller gave for the ids, whatever it is."""
+        given = self.arguments.get("inputs")
+        return self.arguments.get("input_ids") if given is None else given
+
+    @cached_property
+    def input_ids(self) -> torch.Tensor | None:
+        """A copy on the CPU, (rows, tokens); None where there are none to look at."""
+        ids = self.given_ids
+        good = _readable(ids) and ids.ndim == 2 and ids.dtype in ID_TYPES
+        return ids.to("cpu", copy=True) if good else None
+
+    @cached_property
+    def rows(self) -> list[list[int]]:
+        return [] if self.input_ids is None else self.input_ids.tolist()
+
+    @property
+    def width(self) -> int:
+        return 0 if self.input_ids is None else self.input_ids.shape[1]
+
+    @cached_property
+    def mask(self) -> list[list[int]] | None:
+        """The attention mask as given; None where there is none for these ids."""
+        mask = self.arguments.get("attention_mask")
+        return mask.tolist() if _readable(mask) and mask.shape == getattr(self.input_ids, "shape", 0) else None
+
+    @cached_property
+    def infers_mask(self) -> bool:
+        """Without a mask, generate masks the pads itself where it knows the pad id and that is no end id."""
+        pad = self.get("pad_token_id")
+        return self.mask is None and pad is not None and pad not in self.end_ids
+
+    @cached_property
+    def pad_ids(self) -> set[int]:
+        return set(_token_ids(self.get("pad_token_id"), getattr(self.tokenizer, "pad_token_id", None)))
+
+    @cached_property
+    def pads(self) -> list[Pads]:
+        """Of each row. A pad is what the mask hides, or a run of pad ids at an end of the row.
+
+        A pad token that is also the first or last token of a text (BOS, EOS) counts only where rows differ in it.
+        """
+        if not self.rows:
+            return []
+        tokens = [getattr(self.tokenizer, name, None) for name in ("bos_token_id", "eos_token_id")]
+        ends = {*self.end_ids, *_token_ids(self.get("bos_token_id"), self.chat.end_id, *tokens)}
+        ambiguous = self.pad_ids & ends  # a text may begin or end with these itself
+        hides = self.mask is not None and any(0 in row for row in self.mask)  # then it knows those better than we do
+        pad_ids = self.pad_ids - ambiguous if hides else self.pad_ids
+        left = [_run(row, pad_ids) for row in self.rows]
+        right = [_run(row[::-1], pad_ids) for row in self.rows]
+        if ambiguous:
+            left, right = _beyond_common(left), _beyond_common(right)
+        masks = self.mask or [[1] * self.width for _ in self.rows]
+        inferred = self.get("pad_token_id") if self.infers_mask else None
+        pads = []
+        for row, mask, before, after in zip(self.rows, masks, left, right, strict=True):
+            if 1 not in mask:
+                pads.append(Pads(self.width, 0, 0))
+                continue
+            before, after = max(before, mask.index(1)), max(after, mask[::-1].index(1))
+            if before + after > self.width:  # nothing but pads
+                before, after = self.width, 0
+            places = [*range(before), *range(self.width - after, self.width)]
+            attended = sum(mask[place] and row[place] != inferred for place in places)
+            pads.append(Pads(before, after, attended))
+        return pads
+
+    @cached_property
+    def prompts(self) -> list[list[int]]:
+        """Each row without its pads, and without numbers that no tokenizer has for a token (-100 of labels)."""
+        inner = [row[pad.left : self.width - pad.right] for row, pad in zip(self.rows, self.pads, strict=True)]
+        odd = self.rows and self.width and not 0 <= self.input_ids.min() <= self.input_ids.max() < 2**31
+        return [[token for token in row if 0 <= token < 2**31] for row in inner] if odd else inner
+
+    # --- the text ---
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        return chat_format(self.tokenizer) if self.tokenizer is not None else ChatFormat()
+
+    @cached_property
+    def excerpts(self) -> list[str]:
+        """Each prompt as text, special tokens included; of long ones the beginning and the end, which tell its form."""
+        if self.tokenizer is None:
+            return [""] * len(self.rows)
+        short = [ids if len(ids) <= HEAD + TAIL else ids[:HEAD] + ids[-TAIL:] for ids in self.prompts]
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)  # several times faster than decode, row by row
+        if hasattr(backend, "decode_batch"):
+            return backend.decode_batch(short, skip_special_tokens=False)
+        return [self.tokenizer.decode(ids) for ids in short]
+
+    def text(self, row: int) -> str:
+        """A whole prompt as text, special tokens included."""
+        if row not in self._texts:
+            self._texts[row] = self.tokenizer.decode(self.prompts[row])
+        return self._texts[row]
+
+    @cached_property
+    def templated(self) -> list[bool]:
+        """For each row: whether it holds the marker that opens a user's turn in the tokenizer's chat template."""
+        chat = self.chat
+        if not chat or self.tokenizer is None:
+            return [False] * len(self.rows)
+        if chat.open_ids:
+            return [chat.open_ids <= set(ids) for ids in self.prompts]
+        marks = [mark for mark in (chat.user_open.strip(), chat.header.strip()) if mark]
+        return [any(mark in text for mark in marks) for text in self.excerpts]
+
+    @cached_property
+    def embeddings(self) -> int | None:
+        """Rows of the embedding table: ids from 0 up to this are allowed."""
+        table = self.model.get_input_embeddings() if hasattr(self.model, "get_input_embeddings") else None
+        return getattr(table, "num_embeddings", None)
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens, prompt and new together, the model was made for."""
+        config = getattr(self.model, "config", None)
+        if not hasattr(config, "max_position_embeddings") and hasattr(config, "get_text_config"):
+            config = config.get_text_config()  # of a model that sees or hears too; asking costs a fifth of a check
+        return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+
+
+def inputs_of(given) -> dict:
+    """The arguments that `generate` gets from what a caller calls inputs: a mapping, or ids alone."""
+    try:
+        return dict(given) if isinstance(given, Mapping) else {"inputs": given}
+    except Exception:  # no mapping to rely on
+        return {"inputs": given}
+
+
+def name_row(request: Request, row: int) -> str:
+    return f"Row {row}" if len(request.rows) > 1 else "The prompt"  # from 0, as in call.rows[0]
+
+
+def _unwrapped(model):
+    """The model that generates, where it stands in a wrapper such as those of torch.compile and DataParallel."""
+    if isinstance(model, GenerationMixin) or not isinstance(model, torch.nn.Module):
+        return None if isinstance(model, type) else model
+    return next((module for module in model.modules() if isinstance(module, GenerationMixin)), model)
+
+
+def _tokenizer(given):
+    """A tokenizer, alone or of a processor; None for anything else."""
+    for thing in (given, getattr(given, "tokenizer", None)):
+        if isinstance(thing, PreTrainedTokenizerBase):
+            return thing
+    return None
+
+
+def _readable(thing) -> bool:
+    return isinstance(thing, torch.Tensor) and not thing.is_meta and thing.layout == torch.strided
+
+
+def _plain(value):
+    """A setting as Python has it: the numbers of a tensor or an array, one alone or a list."""
+    if not hasattr(value, "tolist") or (isinstance(value, torch.Tensor) and not _readable(value)):
+        return value
+    numbers = value.tolist()
+    return numbers[0] if isinstance(numbers, list) and len(numbers) == 1 else numbers
+
+
+def _token_ids(*values) -> list[int]:
+    """Those of the values that are ids, alone or in lists."""
+    flat = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
+    return [item for item in flat if isinstance(item, int)]
+
+
+def _run(row: list[int], ids: set[int]) -> int:
+    """How many of the first tokens are among `ids`."""
+    for count, token in enumerate(row):
+        if token not in ids:
+            return count
+    return len(row)
+
+
+def _beyond_common(runs: list[int]) -> list[int]:
+    """Drop what all rows share, and a single one that could be the text's own."""
+    common = min(runs) if len(runs) > 1 else min(runs[0], 1)
+    return [run - min(common, 1) for run in runs]

@@ -1,0 +1,250 @@
+"""Rules about how the next token is chosen (lesson 5)."""
+
+from pitfalls.inspector.request import Request
+from pitfalls.inspector.rule import rule
+
+LESSON = "05_decoding_mode"
+SAMPLE = "output = model.generate(**inputs, max_new_tokens=100, do_sample=True, temperature=0.7, top_p=0.9)"
+GREEDY = "output = model.generate(**inputs, max_new_tokens=100, do_sample=False)"
+NEUTRAL = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 50,
+    "min_p": None,
+    "typical_p": 1.0,
+}  # leave the distribution alone
+LONGEST_LOOP = 60  # tokens
+LOOP_TURNS, LOOP_TOKENS = 3, 18  # a loop is seen when it turned so often, over so many tokens
+STRONG_PENALTY = 1.1
+ALIKE = 0.6  # share of token pairs that two returned sequences have in common
+
+
+@rule(
+    "warning",
+    LESSON,
+    mistake='model.generate(**tokenizer("I am a cat.", return_tensors="pt"), max_new_tokens=40)',
+    fix=SAMPLE,
+    source="https://github.com/microsoft/DialoGPT/issues/45",
+)
+def decoding_mode(request: Request):
+    """Greedy decoding went round in a loop: the same words again and again until the budget was used up.
+
+    Each repetition makes the next one likelier, and taking the likeliest token never leaves the circle. Small models
+    and open-ended prompts do it most. Sampling gets out; so does `repetition_penalty=1.1` or `no_repeat_ngram_size=3`.
+    Only the output shows it, so `check` can't.
+    """
+    if not request.call or request.samples:
+        return None
+    for n, row in enumerate(request.call.rows):
+        period, turns = _loop(row.new_ids)
+        if row.stopped_by == "length" and period and n not in request.nan_rows:
+            repeated = request.tokenizer.decode(row.new_ids[-period:]) if request.tokenizer else f"{period} tokens"
+            return f"The text ends in a loop: {repeated!r}, {turns} times."
+    return None
+
+
+@rule(
+    "warning",
+    LESSON,
+    mistake="model.generate(**inputs, max_new_tokens=5, temperature=0.7)",
+    fix=SAMPLE,
+    source="https://github.com/huggingface/transformers/issues/2696",
+)
+def ignored_sampling_flags(request: Request):
+    """Temperature, top-k or top-p are given, but nothing is sampled: the text is the greedy one.
+
+    These settings shape a distribution to draw from, and without `do_sample=True` nothing is drawn. Transformers 5.23
+    names the ignored settings in a log line, once per process.
+    """
+    if request.samples or request.given("penalty_alpha") is not None:  # contrastive search uses top_k
+        return None
+    given = {name: request.given(name) for name in NEUTRAL}
+    idle = [f"{name}={value}" for name, value in given.items() if value not in (None, 0, NEUTRAL[name])]
+    if not idle:
+        return None
+    return (
+        f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: without do_sample=True nothing is sampled."
+    )
+
+
+@rule(
+    "error",
+    LESSON,
+    mistake="model.generate(**inputs, max_new_tokens=5, do_sample=True, temperature=0.0)",
+    fix=GREEDY,
+    source="https://github.com/huggingface/transformers/issues/36896",
+)
+def temperature_zero(request: Request):
+    """A temperature of 0 can't be sampled with; greedy decoding is asked for with `do_sample=False`.
+
+    Other interfaces take temperature 0 for "the likeliest token". Transformers divides the logits by it: with sampling
+    it raises a ValueError, without sampling the setting is only ignored.
+    """
+    value = request.get("temperature")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if request.samples and value <= 0:
+        return f"temperature={value} with sampling raises a ValueError. For the likeliest token: do_sample=False."
+    if not request.samples and value == 0:
+        return "note", "temperature=0 is ignored here; the call is greedy anyway, because nothing is sampled."
+    return None
+
+
+@rule(
+    "warning",
+    LESSON,
+    mistake='model.generate(**inputs, max_new_tokens=5, do_sample="False")',
+    fix=SAMPLE,
+    source="https://huggingface.co/docs/transformers/main_classes/text_generation#transformers.GenerationConfig",
+)
+def invalid_setting(request: Request):
+    """A sampling setting has a value that means something else than it seems to.
+
+    `do_sample="False"` is a text, and any text is true, so the call samples. `top_p` is a share from 0 to 1, and 1.5
+    switches it off; so does a text in place of a number, where it does not raise.
+    """
+    sample = request.get("do_sample")
+    if isinstance(sample, str):
+        return f"do_sample={sample!r} is a text, and any text counts as true: the call samples."
+    for name, lowest, highest in (
+        ("top_p", 0, 1),
+        ("min_p", 0, 1),
+        ("typical_p", 0, 1),
+        ("top_k", 0, None),
+        ("temperature", 0, None),
+        ("max_new_tokens", 1, None),
+    ):
+        value = request.given(name)
+        if value is None:
+            continue
+        if isinstance(value, str):
+            return f"{name}={value!r} is a text: it must be a number."
+        if isinstance(value, (int, float)) and (value < lowest or (highest is not None and value > highest)):
+            allowed = f"from {lowest} to {highest}" if highest else f"not below {lowest}"
+            return f"{name}={value} is outside its range ({allowed}): it is ignored or raises."
+    return None
+
+
+@rule(
+    "note",
+    LESSON,
+    mistake="""
+    model.generation_config.update(do_sample=True, temperature=0.6)  # as some checkpoints do
+    model.generate(**inputs, max_new_tokens=5)
+    """,
+    fix="print(model.generation_config)\n" + GREEDY,
+    source="https://github.com/huggingface/transformers/issues/35045",
+)
+def model_defaults(request: Request):
+    """Sampling settings came from the model's own configuration, or a pipeline's, and not from the call.
+
+    A checkpoint's generation_config.json can switch sampling on, or set temperature, top-k and top-p, and it does so
+    silently. The text-generation pipeline samples at temperature 0.7 unless told otherwise. Set what matters yourself.
+    """
+    if not request.samples:
+        return None
+    if "do_sample" in request.from_pipeline:
+        return "The pipeline samples by default (temperature 0.7), so each run gives another text."
+    names = ("do_sample", *NEUTRAL, "repetition_penalty")
+    own = {name: request.setting(name).value for name in names if request.setting(name).source == "model"}
+    changed = [
+        f"{name}={value}" for name, value in own.items() if value not in (NEUTRAL.get(name), 1.0, None) or value is True
+    ]
+    if not changed:
+        return None
+    return f"{', '.join(changed)} came from the model's own generation_config, not from this call."
+
+
+@rule(
+    "warning",
+    LESSON,
+    mistake="model.generate(**inputs, max_new_tokens=5, do_sample=True, num_beams=4, temperature=0.2)",
+    fix=SAMPLE,
+    source="https://github.com/huggingface/transformers/issues/11267",
+)
+def beam_sampling(request: Request):
+    """Beams and sampling together, at a low temperature: scores overflow, or the beams fall into one.
+
+    The scores of whole beams are divided by the temperature before drawing. They grow with the length, and at 0.2 they
+    soon pass what a softmax can tell apart; some versions then raise because of inf or nan.
+    """
+    beams, temperature = request.get("num_beams"), request.get("temperature")
+    if (
+        request.samples
+        and isinstance(beams, int)
+        and beams > 1
+        and isinstance(temperature, float)
+        and 0 < temperature < 1
+    ):
+        return f"num_beams={beams} with do_sample=True and temperature={temperature}: such beams are unreliable."
+    return None
+
+
+@rule(
+    "error",
+    LESSON,
+    mistake="model.generate(**inputs, max_new_tokens=5, num_return_sequences=3)",
+    fix="output = model.generate(**inputs, max_new_tokens=100, do_sample=True, num_return_sequences=3)",
+    source="https://github.com/huggingface/transformers/issues/2415",
+)
+def several_sequences(request: Request):
+    """Several answers are asked for from a search that has only one, or that gives almost the same one each time.
+
+    Greedy decoding knows one answer, and raises. Beam search returns its best beams, which mostly differ in a word or
+    two at the end. Sampling gives answers that differ.
+    """
+    wanted, beams = request.get("num_return_sequences"), request.get("num_beams")
+    if not isinstance(wanted, int) or not isinstance(beams, int) or wanted <= 1 or request.samples:
+        return None
+    if wanted > beams:
+        searched = f"num_beams={beams}" if beams > 1 else "greedy decoding"
+        return f"num_return_sequences={wanted} with {searched} raises: there are not so many answers."
+    if request.call and all(_alike(request.call.rows[0].new_ids, row.new_ids) for row in request.call.rows[1:wanted]):
+        return "note", f"The {wanted} beams are almost the same text."
+    return None
+
+
+@rule(
+    "note",
+    LESSON,
+    mistake="""
+    messages = [*messages, {"role": "assistant", "content": "Paris."}, {"role": "user", "content": "And of Spain?"}]
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    model.generate(**inputs, max_new_tokens=5, repetition_penalty=1.3)
+    """,
+    fix="output = model.generate(**inputs, max_new_tokens=200, repetition_penalty=1.05)",
+    source="https://github.com/huggingface/transformers/issues/26902",
+)
+def repetition_penalty(request: Request):
+    """The repetition penalty also falls on the end token, which stands in the prompt after every turn.
+
+    The penalty lowers every token that has occurred, the prompt's too. In a chat the end-of-turn token has, so the
+    model finds it harder and harder to stop, and answers grow longer from turn to turn.
+    """
+    penalty = request.get("repetition_penalty")
+    if not isinstance(penalty, float) or penalty <= STRONG_PENALTY:
+        return None
+    if request.call and all(row.stopped_by == "end-of-sequence" for row in request.call.rows):
+        return None
+    for ids in request.prompts:
+        count = sum(token in request.end_ids for token in ids)
+        if count > 1:
+            return f"repetition_penalty={penalty} lowers the end token too, which stands {count} times in the prompt."
+    return None
+
+
+def _loop(ids: list[int]) -> tuple[int, int]:
+    """Length of the loop that `ids` end in, in tokens, and how often it turned; (0, 0) if they don't."""
+    for period in range(1, min(LONGEST_LOOP, len(ids) // LOOP_TURNS) + 1):
+        same = 0
+        while same + period < len(ids) and ids[-1 - same] == ids[-1 - same - period]:
+            same += 1
+        turns = 1 + same // period
+        if turns >= LOOP_TURNS and turns * period >= LOOP_TOKENS:
+            return period, turns
+    return 0, 0
+
+
+def _alike(one: list[int], other: list[int]) -> bool:
+    pairs, others = set(zip(one, one[1:], strict=False)), set(zip(other, other[1:], strict=False))
+    return len(pairs & others) >= ALIKE * max(1, min(len(pairs), len(others)))

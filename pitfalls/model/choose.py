@@ -1,0 +1,215 @@
+"""Which model a lesson runs on: the embedded one, a Hub id or a local folder, checked before it is loaded."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded
+
+BYTES_PER_WEIGHT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+BYTES_IN_4_BIT = 0.6  # 4 bits a weight, its quantization constants, and embeddings that stay in 16 bits
+
+# The form of conversation that zephyr-7b-alpha was trained on (its model card shows it), to lend to base models.
+ZEPHYR_TEMPLATE = """{% for message in messages -%}
+<|{{ message.role }}|>
+{{ message.content }}{{ eos_token }}
+{% endfor %}{% if add_generation_prompt -%}
+<|assistant|>
+{% endif %}"""
+
+
+def choose_model(choice: str = EMBEDDED):
+    """What the setup cell of every lesson hands to `from_pretrained`: a model and how to quantize it.
+
+    `choice` is "SmolLM2-135M-Instruct", the embedded model, loaded as it is stored (None); or a Hub id or folder,
+    loaded in 4-bit (a `BitsAndBytesConfig`) unless its checkpoint is quantized already. With the embedded model, the
+    environment variable PITFALLS_MODEL may name another one. Prints one line with versions, device and model.
+
+    Raises `ModelError` where that model can't be had or can't fit.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    chosen = os.environ.get("PITFALLS_MODEL", "").strip() if choice in (EMBEDDED, "", None) else choice
+    if chosen in (EMBEDDED, ""):
+        model = fetch_model()
+        print(describe_setup(model))
+        return model, None
+    model, _ = _checked(chosen)
+    quantization = _four_bit(model)
+    print(describe_setup(model) + (" in 4-bit" if quantization else ""))
+    print(f"The texts describe what {EMBEDDED} does: with {chosen} words and numbers are others.{_about_gpu()}")
+    return model, quantization
+
+
+def fetch_model(name: str | None = None) -> str:
+    """A string that `from_pretrained` takes, after checks that fail early and in plain words.
+
+    Without a name: the folder of the embedded model, SmolLM2-135M-Instruct. The first call downloads 93 MB and
+    converts it (under a minute on a laptop); later calls answer in milliseconds and need no network.
+
+    With a name: that Hub id or local folder itself, once it is clear that it exists, that this account may
+    read it, and that it can fit into this machine's memory (at least in 4-bit).
+
+    Raises `ModelError` with what was wrong and what to do next.
+    """
+    if name is None:
+        return str(fetch_embedded())
+    model, hint = _checked(name)
+    if hint:
+        print(hint)
+    return model
+
+
+def describe_setup(model: str | None = None) -> str:
+    """One line: the versions, the device and the model that a lesson runs on."""
+    import platform
+
+    import torch
+    import transformers
+
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
+    versions = (
+        f"Python {platform.python_version()} · torch {torch.__version__} · transformers {transformers.__version__}"
+    )
+    return f"{versions} · {device}" + (f" · {Path(model).name}" if model else "")
+
+
+def _checked(name: str) -> tuple[str, str]:
+    """The model's folder or Hub id, and a sentence where it fits into memory in 4-bit only."""
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        raise ModelError(f"{name!r} is no model. Give a Hub id ('owner/name'), a folder, or nothing.")
+    folder = Path(os.path.expanduser(name))  # unlike Path's own, it leaves "~nobody" as it is
+    if os.path.exists(folder):  # unlike Path's own, it takes a name of any length
+        _check_folder(folder)
+        return str(folder), _check_memory(str(name), *_size_of_folder(folder))
+    return str(name), _check_memory(str(name), *_check_hub(str(name)))
+
+
+def _four_bit(model: str):
+    import torch
+    from transformers import AutoConfig, BitsAndBytesConfig
+
+    if getattr(AutoConfig.from_pretrained(model), "quantization_config", None):
+        return None
+    arithmetic = torch.float32  # a CPU computes in it without a detour
+    if torch.cuda.is_available():  # a T4, which Colab lends, has no bfloat16
+        arithmetic = torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=arithmetic)
+
+
+def _about_gpu() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    menu = "Runtime → Change runtime type → T4 GPU, then run this cell again" if "google.colab" in sys.modules else ""
+    return f"\nIt would be much faster on a GPU: {menu or 'this machine has none that torch can use'}."
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        if any(folder.glob("*.gguf")):
+            hint = "It holds a GGUF file: load that with `from_pretrained(folder, gguf_file=…)`."
+        elif (folder / "adapter_config.json").is_file():
+            hint = "It holds an adapter (PEFT): give the base model here, and load the adapter with `peft`."
+        else:
+            hint = "Give the folder that `save_pretrained` wrote, or a Hub id ('owner/name')."
+        raise ModelError(f"{folder} holds no model: there is no config.json in it. {hint}")
+    _config(folder)
+    if not _weights(folder):
+        raise ModelError(
+            f"{folder} has a config.json but not all of its weights (*.safetensors). Save or copy it again."
+        )
+
+
+def _check_hub(name: str) -> tuple[float, str]:
+    """Bytes and dtype of the weights; from the local Hub cache where the model is complete, else asked of the Hub."""
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
+
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except errors.HFValidationError:
+        raise ModelError(f"There is no folder {name!r}, and a Hub id looks like 'owner/name'.") from None
+    if isinstance(config, str) and _weights(Path(config).parent):
+        return _size_of_folder(Path(config).parent)
+    try:
+        info = HfApi().model_info(name, timeout=20)
+        HfApi().auth_check(name)
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"{name} is gated: open its page on the Hub, accept the terms, then run `hf auth login` here."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"There is no model {name!r} on the Hub, nor a folder of that name. "
+            "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
+        ) from None
+    except Exception as error:  # whichever HTTP client the Hub library uses today, the reader's question is the same
+        raise ModelError(
+            f"{name} is not in this machine's Hub cache, and the Hub did not answer ({type(error).__name__}). "
+            "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither."
+        ) from None
+    counts = info.safetensors.parameters if info.safetensors else {}
+    sizes = {"F64": 8, "F32": 4, "I64": 8, "I32": 4, "BF16": 2, "F16": 2}
+    stored = sum(count * sizes.get(kind, 1) for kind, count in counts.items())
+    kinds = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    return stored, kinds.get(max(counts, key=counts.get), "quantized") if counts else "unknown"
+
+
+def _size_of_folder(folder: Path) -> tuple[float, str]:
+    config = _config(folder)
+    dtype = "quantized" if "quantization_config" in config else config.get("dtype") or config.get("torch_dtype")
+    return sum(path.stat().st_size for path in _weights(folder)), dtype or "float32"
+
+
+def _config(folder: Path) -> dict:
+    try:
+        return {**json.loads((folder / "config.json").read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError):
+        raise ModelError(f"{folder / 'config.json'} can't be read as JSON. Save or copy the model again.") from None
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The weight files, or an empty list unless all of them are there."""
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        for index in folder.glob(f"{pattern}.index.json"):
+            try:
+                shards = [folder / shard for shard in set(json.loads(index.read_text())["weight_map"].values())]
+            except (OSError, ValueError, TypeError, LookupError, AttributeError):
+                return []
+            return shards if all(shard.is_file() for shard in shards) else []
+        if files := [path for path in folder.glob(pattern) if path.is_file()]:
+            return files
+    return []
+
+
+def _check_memory(name: str, stored: float, dtype: str) -> str:
+    """Fail where not even 4-bit weights fit; a sentence where only they do."""
+    need_4_bit = stored / BYTES_PER_WEIGHT[dtype] * BYTES_IN_4_BIT if dtype in BYTES_PER_WEIGHT else stored
+    memory, where = _memory()
+    size = f"{name} needs about {stored / 1e9:.1f} GB of memory in {dtype}, {need_4_bit / 1e9:.1f} GB in 4-bit"
+    if need_4_bit > memory:
+        raise ModelError(
+            f"{size}; there are {memory / 1e9:.1f} GB free on {where}. Choose a smaller model, or free memory: "
+            "close other kernels and programs. The embedded model, `fetch_model()`, needs 0.6 GB."
+        )
+    if stored > memory:
+        return (
+            f"{size}; there are {memory / 1e9:.1f} GB free on {where}.\nLoad it with "
+            "`quantization_config=BitsAndBytesConfig(load_in_4bit=True)`."
+        )
+    return ""
+
+
+def _memory() -> tuple[float, str]:
+    """Free bytes where a model would be loaded: the GPU with `device_map="auto"`, else this machine's memory."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0], "the GPU"
+    return psutil.virtual_memory().available, "this machine"

@@ -1,0 +1,169 @@
+"""Exercises of lesson 7."""
+
+import copy
+import os
+from math import isclose
+
+import torch
+from jinja2.exceptions import TemplateError
+
+from pitfalls.inspector.watching import watch
+from pitfalls.practice.feedback import Hint, equal, exercise, run
+
+HELLO = {"role": "user", "content": "Hello, who are you?"}
+TURNS = [{"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue."}, HELLO]
+SYSTEM = {"role": "system", "content": "Answer in one word."}
+CHATS = [[HELLO], TURNS, [SYSTEM, HELLO], [SYSTEM, *TURNS]]
+QUESTION = "What is the capital of Spain?"
+CAUSES = {
+    "the budget was too small": "A larger budget changes nothing: the model stops of its own will, at its first token.",
+    "the model does not know it": "Through the template it does answer. Only the form of the prompt was different.",
+    "the answer was cut off": "Only the end token was written, so there was no answer to cut off.",
+    "a bare question looks like a finished turn": "",
+}
+
+
+@exercise("07", "A chat template by hand")
+def template_by_hand(answer, tokenizer) -> str:
+    """a function that returns the text of a chat, with the generation prompt."""
+    for messages in CHATS:
+        try:
+            expected = _text(tokenizer, messages)
+        except TemplateError:  # a template that knows no system turn
+            continue
+        text = run(answer, copy.deepcopy(messages))
+        if not isinstance(text, str):
+            raise Hint(f"Return the text, a str. Came: {type(text).__name__}.")
+        if text != expected:
+            _explain_text(text, expected, messages, tokenizer)
+    return "Four chats, with and without a system turn, and each is what apply_chat_template writes."
+
+
+def _text(tokenizer, messages, prompt=True) -> str:
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+
+
+def _explain_text(text, expected, messages, tokenizer) -> None:
+    end, given_system = tokenizer.eos_token, messages[0]["role"] == "system"
+    if text == expected.replace(f"{end}\n", end):
+        raise Hint(f"After {end} a new line begins: add \\n.")
+    if text == _text(tokenizer, messages, prompt=False):
+        raise Hint("The generation prompt is missing: at the end the header of the assistant's turn is opened.")
+    if text.strip() == expected.strip():
+        raise Hint("Only white space is missing or too much, at the beginning or the end. The header ends in \\n.")
+    if not given_system and text.strip() and expected.endswith(text.strip("\n") + "\n"):
+        raise Hint("There is no system message in this chat: then the template writes one of its own, word for word.")
+    if given_system and text.endswith(expected):
+        raise Hint("This chat has its own system message, so the template adds none: here there are two.")
+    same = len(os.path.commonprefix([text, expected]))
+    after = f"after {expected[max(0, same - 25) : same]!r} " if same else ""
+    raise Hint(f"Expected {after}this: {expected[same : same + 40]!r}. Came: {text[same : same + 40]!r}.")
+
+
+@exercise("07", "Why this model answers nothing")
+def why_nothing(answer, model, tokenizer) -> str:
+    """a dict with two probabilities and a cause."""
+    keys = ["raw text", "template", "cause"]
+    if not isinstance(answer, dict) or set(answer) != set(keys):
+        raise Hint(f"Expected a dict with the keys {keys}; keep those of the stub.")
+    given = {}
+    for key in keys[:2]:
+        try:
+            value = answer[key]
+            given[key] = float(value.detach() if isinstance(value, torch.Tensor) else value)
+        except (TypeError, ValueError, RuntimeError):
+            raise Hint(f"{key}: expected one number. Came: {answer[key]!r}."[:300]) from None
+    ask = [{"role": "user", "content": QUESTION}]
+    raw = _end_chances(model, tokenizer, tokenizer(QUESTION, return_tensors="pt"))
+    half, whole = (
+        _end_chances(model, tokenizer, _inputs(tokenizer, ask, prompt))[-1].item() for prompt in (False, True)
+    )
+    _compare_chance("raw text", given["raw text"], raw[-1].item(), {"place": raw[0].item(), "swapped": whole})
+    _compare_chance("template", given["template"], whole, {"half": half, "swapped": raw[-1].item()})
+    if answer["cause"] not in list(CAUSES):
+        raise Hint(f"Choose a cause of these four: {list(CAUSES)}. Came: {answer['cause']!r}.")
+    if CAUSES[answer["cause"]]:
+        raise Hint(f"Not because {answer['cause']}. {CAUSES[answer['cause']]}")
+    return f"The end token had {raw[-1]:.0%} after the raw text, and {whole:.1g} once the assistant's turn was opened."
+
+
+def _inputs(tokenizer, messages, prompt=True):
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, return_dict=True, return_tensors="pt")
+
+
+def _end_chances(model, tokenizer, inputs) -> torch.Tensor:
+    """After each token: the probability that the end token comes next."""
+    with torch.no_grad():
+        logits = model(**inputs.to(model.device)).logits[0]
+    return logits.float().softmax(-1)[:, tokenizer.eos_token_id].cpu()
+
+
+def _compare_chance(key, given, expected, wrong) -> None:
+    hints = {
+        "place": "that is the chance after the first token of the prompt: look at the last one, logits[0, -1].",
+        "swapped": "the two numbers are swapped.",
+        "half": "add_generation_prompt=True is missing: the assistant's turn isn't opened.",
+    }
+    if isclose(given, expected, rel_tol=0.02) or (0 <= given < 1e-5 and expected < 1e-5 and "place" not in wrong):
+        return
+    if not 0 <= given <= 1:
+        percent = isclose(given, 100 * expected, rel_tol=0.02)
+        kind = "a percentage" if percent else "no probability; use softmax"
+        raise Hint(f"{key}: {given:.4g} is {kind}. Expected a number from 0 to 1.")
+    for name, value in wrong.items():
+        if isclose(given, value, rel_tol=0.02):
+            raise Hint(f"{key}: {hints[name]}")
+    raise Hint(
+        f"{key}: expected the end token's probability as the first new token, {expected:.4g}. Came: {given:.4g}."
+    )
+
+
+@exercise("07", "A conversation of two turns")
+def two_turns(answer, model, tokenizer) -> str:
+    """a function that returns the four messages of a conversation."""
+    first, second = "What is the capital of France?", "Which river flows through it?"
+    with watch(model, tokenizer) as calls:
+        messages = run(answer, model, tokenizer, first, second)
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and {"role", "content"} <= set(message) for message in messages
+    ):
+        raise Hint("Return a list of messages, each a dict with 'role' and 'content'.")
+    roles = [message["role"] for message in messages]
+    if len(messages) > 1 and "assistant" not in roles:
+        raise Hint(f"Whose words are these? The role of an answer is 'assistant'. Came: {roles}.")
+    equal(roles, ["user", "assistant", "user", "assistant"], "messages with these roles")
+    for message in messages:
+        _look_at_content(message, first, second, tokenizer)
+    equal([messages[0]["content"], messages[2]["content"]], [first, second], "the two questions")
+    if len(calls) < 2:
+        raise Hint(f"Two answers need two calls of generate with this model. Seen: {len(calls)}.")
+    _look_at_prompt(calls[-1], messages, tokenizer)
+    equal(messages[1]["content"].strip(), calls[-2].rows[0].new_text.strip(), "the first answer as it was generated")
+    equal(messages[3]["content"].strip(), calls[-1].rows[0].new_text.strip(), "the second answer as it was generated")
+    return f"The second prompt held the whole conversation, so 'it' was understood: {messages[3]['content'].strip()!r}"
+
+
+def _look_at_content(message, first, second, tokenizer) -> None:
+    content = message["content"]
+    if not isinstance(content, str):
+        raise Hint(f"The content of a message is a str: decode the ids. Came: {type(content).__name__}.")
+    if message["role"] == "assistant":
+        if first in content or second in content:
+            raise Hint("The prompt is in an answer: decode only the ids behind it.")
+        if any(special in content for special in tokenizer.all_special_tokens):
+            raise Hint(f"Special tokens are in the answer {content!r}: decode with skip_special_tokens=True.")
+
+
+def _look_at_prompt(call, messages, tokenizer) -> None:
+    """Whether the second call saw the first three messages."""
+    seen = tokenizer.decode(call.input_ids[0])
+    if messages[0]["content"] not in seen:
+        raise Hint(
+            "The second call didn't see the first question: the model remembers nothing, so give it all messages."
+        )
+    if messages[1]["content"].strip() not in seen:
+        raise Hint("The second call didn't see the first answer: append it before you ask again.")
+    if call.input_ids[0].tolist() == _inputs(tokenizer, messages[:3], prompt=False)["input_ids"][0].tolist():
+        raise Hint("The assistant's turn isn't opened: add_generation_prompt=True.")
+    expected = tokenizer.decode(_inputs(tokenizer, messages[:3])["input_ids"][0])
+    equal(seen, expected, "the first three messages, through the template, as the second prompt")

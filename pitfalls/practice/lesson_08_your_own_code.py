@@ -1,0 +1,80 @@
+"""Exercises of lesson 8."""
+
+import torch
+
+from pitfalls.inspector.checking import check
+from pitfalls.inspector.report import PitfallError
+from pitfalls.inspector.rules import RULES
+from pitfalls.practice.feedback import Hint, equal, exercise, run
+
+TEXTS = ["1, 2, 3", "A, B, C, D, E"]
+
+
+def _calls(tokenizer) -> dict[str, tuple[dict, dict]]:
+    """The four calls of the exercise: inputs and settings."""
+    left = dict(tokenizer(TEXTS, padding=True, padding_side="left", return_tensors="pt"))
+    right = dict(tokenizer(TEXTS, padding=True, padding_side="right", return_tensors="pt"))
+    return {
+        "A": (right, {"max_new_tokens": 20}),
+        "B": (left | {"attention_mask": torch.ones_like(left["input_ids"])}, {"max_new_tokens": 20}),
+        "C": (left, {"max_new_tokens": 20, "temperature": 0.7}),
+        "D": (left, {}),
+    }
+
+
+@exercise("08", "Name the mistakes")
+def name_the_mistakes(answer, model, tokenizer) -> str:
+    """a dict from A, B, C and D to the name of the rule that is broken there."""
+    expected = {
+        letter: next(iter(check(model, tokenizer, inputs, **settings).rules))
+        for letter, (inputs, settings) in _calls(tokenizer).items()
+    }
+    if not isinstance(answer, dict) or set(answer) != set(expected):
+        raise Hint("Expected a dict with the keys A, B, C and D; keep those of the stub.")
+    unknown = [name for name in answer.values() if name not in RULES]
+    if unknown:
+        raise Hint(f"{unknown[0]!r} is no rule. `!python -m pitfalls rules` in a cell lists their names.")
+    if (answer["A"], answer["B"]) == (expected["B"], expected["A"]):
+        raise Hint("A and B are the other way round: in A the pads are in the wrong place, in B they are not hidden.")
+    hints = {
+        "C": "C gives a temperature. Does anything draw? Without do_sample=True nothing does.",
+        "D": "D says nothing about something that every call should say. When does it stop?",
+    }
+    for letter, rule in expected.items():
+        if answer[letter] != rule and letter in hints:
+            raise Hint(hints[letter])
+        equal(answer[letter], rule, f"the rule that {letter} breaks")
+    return "Four calls, and transformers would have let at least two of them pass in silence."
+
+
+@exercise("08", "A guard for your own code")
+def guard(answer, model, tokenizer) -> str:
+    """a function that raises PitfallError for a call with an error, and returns the output of any other."""
+    good = dict(tokenizer(TEXTS, padding=True, padding_side="left", return_tensors="pt"))
+    broken, _ = _calls(tokenizer)["A"]
+    before = [model.training, model.generation_config.to_dict()]
+    expected = model.generate(**good, max_new_tokens=4)
+    output = run(answer, model, tokenizer, good, max_new_tokens=4)
+    if output is None:
+        raise Hint("Nothing came back for a good call: return what model.generate returns.")
+    if not isinstance(output, torch.Tensor) or not torch.equal(output, expected):
+        raise Hint("A good call must return what model.generate returns: pass the inputs and all settings on.")
+    steps = []
+    hook = model.register_forward_hook(lambda *_: steps.append(1))
+    try:
+        answer(model, tokenizer, broken, max_new_tokens=4)
+    except PitfallError:
+        if steps:
+            raise Hint("It did raise, but only after the model had generated: check first, generate then.") from None
+    except Exception as error:
+        raise Hint(f"Expected a PitfallError for a right-padded batch. Came: {type(error).__name__}.") from None
+    else:
+        raise Hint("A right-padded batch went through: ask the report to raise, report.raise_for_errors().")
+    finally:
+        hook.remove()
+    try:
+        answer(model, tokenizer, good, max_new_tokens=4, temperature=0.7)
+    except PitfallError:
+        raise Hint("A warning must pass (a temperature without sampling): raise for errors only.") from None
+    assert before == [model.training, model.generation_config.to_dict()]
+    return "Errors stop the call before it is made, warnings pass: this is how a test or a service uses the inspector."

@@ -1,0 +1,98 @@
+"""Packaging, README and the command that says whether a machine is ready."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from tools.lessons import LESSONS, ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ | environment
+    )
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith(("#", "-e")))
+
+
+def test_every_pin_is_exact_and_within_the_package_ranges():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#") and "==" not in line] == ["-e ."]
+    for requirement in map(Requirement, metadata.requires("generation-pitfalls")):
+        assert requirement.name in pins(), f"{requirement.name} is not pinned"
+        assert requirement.specifier.contains(pins()[requirement.name]), requirement
+
+
+def test_the_tested_environment_is_the_pinned_one():
+    installed = {name: metadata.version(name).split("+")[0] for name in pins()}
+    assert installed == pins()
+
+
+def test_import_is_light():
+    code = "import sys, pitfalls; print(sorted({'torch', 'transformers', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    assert run("-c", code).stdout.strip() == "[]"
+
+
+def test_public_names_are_there_and_an_unknown_one_says_which_there_are():
+    import pitfalls
+
+    assert all(getattr(pitfalls, name) is not None for name in pitfalls.__all__)
+    assert set(pitfalls.__all__) <= set(dir(pitfalls))
+    try:
+        pitfalls.fetchmodel  # noqa: B018
+    except AttributeError as error:
+        assert "fetch_model" in str(error)
+    else:
+        raise AssertionError("an unknown name was found")
+
+
+def test_machine_check_is_ready():
+    done = run("-m", "pitfalls")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ready" in done.stdout and "transformers" in done.stdout and "SmolLM2-135M-Instruct" in done.stdout
+    assert "stop" not in done.stdout
+
+
+def test_machine_check_stops_where_the_model_cannot_be_had(tmp_path):
+    done = run("-m", "pitfalls", PITFALLS_CACHE=str(tmp_path), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 1
+    assert re.search(r"^stop +the model SmolLM2-135M-Instruct", done.stdout, flags=re.MULTILINE)
+    assert "PIP_FIND_LINKS" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_machine_check_names_a_missing_and_an_old_package(monkeypatch, capsys):
+    from pitfalls.model import machine
+
+    wanted = ["torch>=2.4", "transformers>=99", "no-such-package>=1"]
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: wanted)
+    assert machine.check_machine() == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"stop +transformers 5\.\S+\n +It must be >=99", printed)
+    assert re.search(r"stop +no-such-package is missing\n +Run `pip install", printed)
+
+
+def test_readme_lists_every_lesson_with_its_badge():
+    for path in LESSONS:
+        assert f"](notebooks/{path.name})" in README
+        assert re.search(rf"colab\.research\.google\.com/github/[\w./-]+/notebooks/{path.name}\)", README)
+
+
+def test_readme_names_what_exists():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
+    makefile = (ROOT / "Makefile").read_text()
+    for command in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
+    for name in re.findall(r"pitfalls\.(\w+)", README):
+        import pitfalls
+
+        assert hasattr(pitfalls, name), name

@@ -1,0 +1,92 @@
+"""The catalogue of rules: what is printed, and what transformers and the inspector say of each mistake."""
+
+import copy
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from pitfalls import catalogue
+from pitfalls.inspector.checking import RULES
+from tools.lessons import ROOT
+
+
+@pytest.fixture(scope="module")
+def comparisons(model, tokenizer):
+    return list(catalogue.compare(model, tokenizer))
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "pitfalls", "rules", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+def test_the_list_has_every_rule_once():
+    printed = command().stdout
+    for name in RULES:
+        assert sum(line.split()[:1] == [name] for line in printed.splitlines()) == 1, name
+
+
+def test_one_rule_in_full_has_its_story_mistake_fix_lesson_and_source():
+    printed = command("padding-side").stdout
+    rule = RULES["padding-side"]
+    for part in (
+        rule.summary,
+        rule.source,
+        "06_padding_side.ipynb",
+        *rule.mistake.splitlines(),
+        *rule.fix.splitlines(),
+    ):
+        assert part in printed
+    assert command("padding_side").stdout == printed, "the name of the function will do"
+
+
+def test_an_unknown_rule_is_refused_with_the_nearest_name():
+    done = command("paddingside")
+    assert done.returncode == 2 and not done.stdout
+    assert "no rule 'paddingside'" in done.stderr and "'padding-side'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_mistake_of_the_catalogue_is_found_by_its_own_rule(comparisons):
+    assert [row.rule for row in comparisons] == list(RULES)
+    assert not [row.rule for row in comparisons if row.pitfalls == "nothing"]
+    assert all(row.pitfalls in ("error", "warning", "note") and row.message for row in comparisons)
+
+
+def test_transformers_is_heard_and_often_silent(comparisons):
+    said = {row.rule: row.transformers for row in comparisons}
+    assert said["positional-inputs"] == "error: AttributeError: ", "the empty message"
+    assert said["unknown-argument"].startswith("error: ValueError: The following `model_kwargs` are not used")
+    assert said["length"].startswith("warning: Using the model-agnostic default")
+    assert said["ignored-sampling-flags"].startswith("warning: The following generation flags")
+    assert said["prompt-template"] == said["generation-prompt"] == said["nan-logits"] == "nothing"
+    assert sum(words == "nothing" for words in said.values()) > len(said) / 2
+
+
+def test_the_table_of_the_readme_is_what_was_heard(comparisons):
+    table = catalogue.summary(comparisons)
+    readme = (ROOT / "README.md").read_text()
+    assert table in readme, "write it again: python -m pitfalls rules --table"
+    assert f"{len(RULES)} rules, and what transformers says" in readme
+
+
+def test_making_the_mistakes_leaves_no_trace(model, tokenizer, comparisons):
+    names = ["model-defaults", "train-mode", "no-pad-token", "context-window", "pad-mismatch"]
+    logger = logging.getLogger("transformers")
+    model.eval()
+    before = copy.deepcopy(model.generation_config), model.config.max_position_embeddings, tokenizer.pad_token
+    heard = logger.handlers[:], logger.level
+    assert len(list(catalogue.compare(model, tokenizer, names))) == len(names)
+    assert (model.generation_config, model.config.max_position_embeddings, tokenizer.pad_token) == before
+    assert not model.training and (logger.handlers, logger.level) == heard
+
+
+def test_a_table_keeps_the_form_of_what_it_quotes():
+    row = catalogue.Comparison(
+        "padding-side", "error: a | pipe and <tags> and `code`", "error", "x_y_z *stars* " + "word " * 60
+    )
+    line = catalogue.table([row]).splitlines()[-1]
+    assert r"a \| pipe and \<tags\> and \`code\`" in line and r"x\_y\_z \*stars\*" in line
+    assert len(line) < 600 and line.endswith("… |")

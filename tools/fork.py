@@ -1,0 +1,53 @@
+"""Point every badge, setup cell and link of the course at another repository: `make fork REPO=owner/name`.
+
+The address stands in one place, `[project.urls] Repository` in pyproject.toml. Whatever else names it follows from
+there, and so does whatever the lessons' saved outputs show of it.
+"""
+
+import re
+import subprocess
+import sys
+
+from tools.lessons import OWNER_AND_NAME, ROOT
+
+NAME = r"(?P<owner>[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38})/(?P<name>[\w.-]{1,100})"  # as GitHub allows them
+
+
+def files() -> list[str]:
+    """The text files of the repository that may hold its address."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in names.stdout.split("\0") if name.endswith((".ipynb", ".md", ".py", ".toml"))]
+
+
+def repoint(text: str, old: str, new: str) -> str:
+    """`old` to `new`, both `owner/name`, wherever GitHub or Colab are asked for it; a longer name is another one."""
+    return re.sub(rf"(?<=github\.com/|com/github/){re.escape(old)}(?![\w-]|\.(?!git\b)\w)", new, text)
+
+
+def strays(text: str) -> list[str]:
+    """The addresses in a text that should lead to this repository, and lead to another."""
+    ours = r"colab\.research\.google\.com/github/{0}/|git\+https://github\.com/{0}|github\.com/{0}/blob/main/notebooks/"
+    found = re.finditer(ours.format(r"([\w.-]+/[\w.-]+)"), text)
+    return [match[0] for match in found if OWNER_AND_NAME not in match.groups()]
+
+
+def main(arguments: list[str]) -> int:
+    wanted = " ".join(arguments)
+    match = re.fullmatch(NAME, wanted, flags=re.ASCII)
+    if not match or match["name"] in (".", "..") or match["name"].endswith(".git"):
+        print(f"{wanted!r} is no repository. Give the two words of its address on GitHub: make fork REPO=owner/name")
+        return 2
+    changed = 0
+    for name in files():
+        path = ROOT / name
+        before = path.read_bytes().decode()
+        after = repoint(before, OWNER_AND_NAME, wanted)
+        if after != before:
+            path.write_bytes(after.encode())
+            changed += 1
+    print(f"{changed} files lead to https://github.com/{wanted} now.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
