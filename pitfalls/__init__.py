@@ -5,7 +5,7 @@ The public names are imported when first used, so `import pitfalls` is fast and 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "choose_model": "model.choose",
