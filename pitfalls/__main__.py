@@ -40,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     rules.add_argument("--table", action="store_true", help="make each mistake, and print what is said of it")
     asked = parser.parse_args(arguments)
     if asked.command == "rules":
-        return show_rules(asked.rule, asked.table)
+        try:
+            return show_rules(asked.rule, asked.table)
+        except ImportError as error:  # the table needs the embedded model, which comes with the course
+            print(error, file=sys.stderr)
+            return 1
     from pitfalls.model.machine import check_machine
 
     return check_machine()

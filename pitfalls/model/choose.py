@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from pitfalls.extra import course_extra
 from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded
 
 BYTES_PER_WEIGHT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -19,6 +20,7 @@ ZEPHYR_TEMPLATE = """{% for message in messages -%}
 {% endif %}"""
 
 
+@course_extra()
 def choose_model(choice: str = EMBEDDED):
     """What the setup cell of every lesson hands to `from_pretrained`: a model and how to quantize it.
 
@@ -43,6 +45,7 @@ def choose_model(choice: str = EMBEDDED):
     return model, quantization
 
 
+@course_extra()
 def fetch_model(name: str | None = None) -> str:
     """A string that `from_pretrained` takes, after checks that fail early and in plain words.
 

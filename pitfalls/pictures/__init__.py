@@ -6,6 +6,9 @@ Every function returns a closed matplotlib `Figure`: leave it as the last line o
 The title states the finding. Prompt, new, special and padding tokens differ in shade and hatch, not only in colour.
 """
 
-from pitfalls.pictures.figures import animate, chat, generation, loop, memory, next_token, padding, token_strip
+from pitfalls.extra import course_extra
+
+with course_extra():
+    from pitfalls.pictures.figures import animate, chat, generation, loop, memory, next_token, padding, token_strip
 
 __all__ = ["animate", "chat", "generation", "loop", "memory", "next_token", "padding", "token_strip"]

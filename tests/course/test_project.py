@@ -1,12 +1,9 @@
-"""Packaging, README and the command that says whether a machine is ready."""
+"""The package as imported, README and the command that says whether a machine is ready."""
 
 import os
 import re
 import subprocess
 import sys
-from importlib import metadata
-
-from packaging.requirements import Requirement
 
 from tools.lessons import LESSONS, ROOT
 
@@ -17,24 +14,6 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ | environment
     )
-
-
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith(("#", "-e")))
-
-
-def test_every_pin_is_exact_and_within_the_package_ranges():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert [line for line in lines if line and not line.startswith("#") and "==" not in line] == ["-e ."]
-    for requirement in map(Requirement, metadata.requires("generation-pitfalls")):
-        assert requirement.name in pins(), f"{requirement.name} is not pinned"
-        assert requirement.specifier.contains(pins()[requirement.name]), requirement
-
-
-def test_the_tested_environment_is_the_pinned_one():
-    installed = {name: metadata.version(name).split("+")[0] for name in pins()}
-    assert installed == pins()
 
 
 def test_import_is_light():
