@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from pitfalls import __version__
 from pitfalls.extra import course_extra
 from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded
 
@@ -75,10 +76,8 @@ def describe_setup(model: str | None = None) -> str:
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
-    versions = (
-        f"Python {platform.python_version()} · torch {torch.__version__} · transformers {transformers.__version__}"
-    )
-    return f"{versions} · {device}" + (f" · {Path(model).name}" if model else "")
+    libraries = f"torch {torch.__version__} · transformers {transformers.__version__} · pitfalls {__version__}"
+    return f"Python {platform.python_version()} · {libraries} · {device}" + (f" · {Path(model).name}" if model else "")
 
 
 def _checked(name: str) -> tuple[str, str]:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tools.fork import files, main, repoint, strays
-from tools.lessons import LESSONS, OWNER_AND_NAME, ROOT
+from tools.fork import OWNER_AND_NAME, ROOT, files, main, repoint, strays
+from tools.lessons import LESSONS
 
 README = (ROOT / "README.md").read_text()
 OTHER = f"not-{OWNER_AND_NAME}"
@@ -29,7 +29,8 @@ def test_every_address_is_that_of_the_project():
     "text",
     [
         f"[badge](https://colab.research.google.com/github/{OTHER}/blob/main/notebooks/01_loading.ipynb)",
-        f'%pip install "git+https://github.com/{OTHER}"',
+        f'COURSE = "generation-pitfalls[course] @ git+https://github.com/{OTHER}"',
+        f"replacement = 'src=\"https://github.com/{OTHER}/raw/main/\\1\"'",
         f"https://github.com/{OTHER}/blob/main/notebooks/04_length.ipynb",
     ],
 )
@@ -68,7 +69,7 @@ def test_a_fork_differs_in_its_addresses_only_and_passes_the_guards(tmp_path):
     subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "fork"], check=True)
     old = address((tmp_path / "fork" / "pyproject.toml").read_text())  # of the last commit, which may be a fork's too
     new = f"fork-of-{old}"
-    assert f"lead to https://github.com/{new}" in run(sys.executable, "tests/fork.py", new)
+    assert f"lead to https://github.com/{new}" in run(sys.executable, "-m", "tools.fork", new)
     diff = run("git", "diff", "--unified=0").splitlines()
     before = [line[1:] for line in diff if re.match(r"-(?!--)", line)]
     after = [line[1:] for line in diff if re.match(r"\+(?!\+\+)", line)]
@@ -81,11 +82,11 @@ def test_a_fork_differs_in_its_addresses_only_and_passes_the_guards(tmp_path):
         "pytest",
         "-p",
         "no:cacheprovider",
-        "tests/test_notebooks.py",
-        "tests/test_fork.py",
+        "tests/course/test_notebooks.py",
+        "tests/slow/test_fork.py",
         "-k",
         "not fork_differs",
     )
     run("git", "add", "--all")
-    assert "0 files" in run(sys.executable, "tests/fork.py", new)
+    assert "0 files" in run(sys.executable, "-m", "tools.fork", new)
     assert run("git", "diff") == ""
