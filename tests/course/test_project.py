@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tools.lessons import LESSONS, ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -65,13 +67,19 @@ def test_readme_lists_every_lesson_with_its_badge():
         assert re.search(rf"colab\.research\.google\.com/github/[\w./-]+/notebooks/{path.name}\)", README)
 
 
-def test_readme_names_what_exists():
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / target).is_file(), target
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_what_is_named_exists(name):
+    text = (ROOT / name).read_text()
+    linked = re.findall(r"\]\((?!http)([^)]+)\)", text)
+    paths = re.findall(r"`((?:pitfalls|tools|tests|notebooks|images)/[\w./]*)`", text)
+    assert [target for target in linked + paths if not (ROOT / target).exists()] == []
     makefile = (ROOT / "Makefile").read_text()
-    for command in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+    for command in re.findall(r"(?:^|`)make ([\w-]+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
-    for name in re.findall(r"pitfalls\.(\w+)", README):
-        import pitfalls
 
+
+def test_readme_names_what_the_package_has():
+    import pitfalls
+
+    for name in re.findall(r"pitfalls\.(\w+)", README):
         assert hasattr(pitfalls, name), name
