@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
+REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
 
 _HOME = {
     "choose_model": "model.choose",
@@ -15,14 +16,14 @@ _HOME = {
     "ZEPHYR_TEMPLATE": "model.choose",
     "ModelError": "model.fetch",
     "record": "inspector.recording",
-    "Call": "inspector.recording",
-    "Row": "inspector.recording",
-    "Step": "inspector.recording",
+    "Call": "inspector.call",
+    "Row": "inspector.rows",
+    "Step": "inspector.rows",
     "check": "inspector.checking",
     "watch": "inspector.watching",
     "Report": "inspector.report",
     "PitfallError": "inspector.report",
-    "Finding": "inspector.rule",
+    "Finding": "inspector.report",
     "RULES": "inspector.rules",
     "catalogue": "inspector.catalogue",
     "pictures": "pictures",
@@ -31,20 +32,19 @@ _HOME = {
 }
 __all__ = list(_HOME)
 
-
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from pitfalls import pictures as pictures
     from pitfalls import practice as practice
     from pitfalls import widgets as widgets
     from pitfalls.inspector import catalogue as catalogue
+    from pitfalls.inspector.call import Call as Call
     from pitfalls.inspector.checking import check as check
-    from pitfalls.inspector.recording import Call as Call
-    from pitfalls.inspector.recording import Row as Row
-    from pitfalls.inspector.recording import Step as Step
     from pitfalls.inspector.recording import record as record
+    from pitfalls.inspector.report import Finding as Finding
     from pitfalls.inspector.report import PitfallError as PitfallError
     from pitfalls.inspector.report import Report as Report
-    from pitfalls.inspector.rule import Finding as Finding
+    from pitfalls.inspector.rows import Row as Row
+    from pitfalls.inspector.rows import Step as Step
     from pitfalls.inspector.rules import RULES as RULES
     from pitfalls.inspector.watching import watch as watch
     from pitfalls.model.choose import ZEPHYR_TEMPLATE as ZEPHYR_TEMPLATE

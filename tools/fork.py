@@ -1,7 +1,6 @@
 """Point every badge, setup cell and link of the course at another repository: `make fork REPO=owner/name`.
 
-The address stands in one place, `[project.urls] Repository` in pyproject.toml. Whatever else names it follows from
-there, and so does whatever the lessons' saved outputs show of it. Needs nothing but Python and git, so that
+The address is `REPOSITORY` in pitfalls/__init__.py. Whatever else names it follows from there, pyproject.toml too, and so does whatever the lessons' saved outputs show of it. Needs nothing but Python and git, so that
 .github/workflows/fork.yml can run it where nothing is installed.
 """
 
@@ -10,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pitfalls import REPOSITORY
+
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = re.search(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]
 OWNER_AND_NAME = REPOSITORY.removeprefix("https://github.com/")
 NAME = r"(?P<owner>[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38})/(?P<name>[\w.-]{1,100})"  # as GitHub allows them
 

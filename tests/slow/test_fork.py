@@ -22,6 +22,7 @@ clone_only = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a cl
 
 @clone_only
 def test_every_address_is_that_of_the_project():
+    assert address((ROOT / "pyproject.toml").read_text()) == OWNER_AND_NAME
     assert {name: found for name in files() if (found := strays((ROOT / name).read_text()))} == {}
 
 
