@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 
 def show_rules(name: str | None, table: bool) -> int:
@@ -23,7 +24,7 @@ def show_rules(name: str | None, table: bool) -> int:
     return 0
 
 
-def _comparisons() -> list:
+def _comparisons() -> list[Any]:
     """Every mistake of the catalogue, made with the embedded model: half a minute."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

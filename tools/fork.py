@@ -1,6 +1,7 @@
 """Point every badge, setup cell and link of the course at another repository: `make fork REPO=owner/name`.
 
-The address is `REPOSITORY` in pitfalls/__init__.py. Whatever else names it follows from there, pyproject.toml too, and so does whatever the lessons' saved outputs show of it. Needs nothing but Python and git, so that
+The address is `REPOSITORY` in pitfalls/__init__.py. Whatever else names it follows from there, pyproject.toml too, and
+so does whatever the lessons' saved outputs show of it. Needs nothing but Python and git, so that
 .github/workflows/fork.yml can run it where nothing is installed.
 """
 

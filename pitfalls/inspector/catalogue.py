@@ -13,7 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import __version__
 from transformers.utils import logging as transformers_logging
@@ -63,7 +63,7 @@ def describe(name: str) -> str:
     return "\n\n".join(parts)
 
 
-def compare(model, tokenizer, names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
+def compare(model: Any, tokenizer: Any, names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
     """Make the mistake of each rule with this model: what transformers said of it, and what the inspector says.
 
     The code is that of `rule.mistake`; what it does to the settings of model and tokenizer is undone.
@@ -109,14 +109,14 @@ def _cell(text: str) -> str:
     return textwrap.shorten(text, 160, placeholder=" …")
 
 
-def _names(model, tokenizer) -> dict:
+def _names(model: Any, tokenizer: Any) -> dict[str, Any]:
     """What the code of the rules may use: the reader's own names."""
     inputs = tokenizer("The weather today is", return_tensors="pt")
     return {"model": model, "tokenizer": tokenizer, "inputs": inputs, "texts": list(TEXTS), "messages": list(MESSAGES)}
 
 
 @contextmanager
-def _put_back(model):
+def _put_back(model: Any) -> Iterator[None]:
     """Undo what the code of a rule may do to the model's settings."""
     settings, window, training = copy.deepcopy(model.generation_config), _window(model), model.training
     try:
@@ -127,16 +127,16 @@ def _put_back(model):
         model.train(training)
 
 
-def _window(model) -> int | None:
+def _window(model: Any) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
 
 @contextmanager
-def _heard():
+def _heard() -> Iterator[list[str]]:
     """The warnings and log messages of transformers, also those it says only once per process."""
     heard: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("transformers")
     others, logger.handlers = logger.handlers, [handler]
     level = logger.level

@@ -1,7 +1,7 @@
 """Rules about how long the answer may be (lesson 4)."""
 
 from pitfalls.inspector.call import DEFAULT_BUDGET, Call, name_row
-from pitfalls.inspector.rule import rule
+from pitfalls.inspector.rule import Said, rule
 
 LESSON = "04_length"
 THINKING_BUDGET = 512  # tokens; the thoughts of small reasoning models alone are often longer
@@ -15,7 +15,7 @@ BUDGET = "output = model.generate(**inputs, max_new_tokens=200)"
     fix=BUDGET,
     source="https://huggingface.co/docs/transformers/llm_tutorial#generated-output-is-too-shortlong",
 )
-def length(call: Call):
+def length(call: Call) -> Said:
     """The answer is cut after 20 new tokens, because the call gives no length.
 
     Without `max_new_tokens` and `max_length`, transformers stops after 20 new tokens wherever the sentence is. Version
@@ -45,7 +45,7 @@ def length(call: Call):
     fix=BUDGET,
     source="https://github.com/huggingface/smol-course/issues/208",
 )
-def max_length(call: Call):
+def max_length(call: Call) -> Said:
     """`max_length` counts the prompt too, and the prompt has used it up.
 
     A prompt of 31 tokens and `max_length=20` leave nothing to generate: transformers raises a ValueError since 4.38,
@@ -74,7 +74,7 @@ def max_length(call: Call):
     fix="model.generation_config.max_length = None\n" + BUDGET,
     source="https://github.com/huggingface/transformers/issues/22636",
 )
-def two_lengths(call: Call):
+def two_lengths(call: Call) -> Said:
     """`max_length` and `max_new_tokens` are both set, and only one of them counts.
 
     `max_new_tokens` wins, and transformers logs it at each call. The other one often comes from the checkpoint's
@@ -102,7 +102,7 @@ def two_lengths(call: Call):
     """,
     source="https://github.com/kingoflolz/mesh-transformer-jax/issues/89",
 )
-def context_window(call: Call):
+def context_window(call: Call) -> Said:
     """Prompt and answer together are longer than the model's context window.
 
     Past the window a model with learned positions (GPT-2) raises an IndexError; one with rotary positions goes on and
@@ -140,7 +140,7 @@ def context_window(call: Call):
     """,
     source="https://github.com/BunsenFeng/model_collaboration/pull/67",
 )
-def thinking_budget(call: Call):
+def thinking_budget(call: Call) -> Said:
     """The budget ends while the model is still thinking, so there is no answer in the text.
 
     Reasoning models write their thoughts first, between `<think>` and `</think>`, and thoughts take hundreds of tokens.
@@ -176,7 +176,7 @@ def thinking_budget(call: Call):
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")\n' + BUDGET,
     source="https://github.com/knoveleng/open-rs/issues/13",
 )
-def empty_prompt(call: Call):
+def empty_prompt(call: Call) -> Said:
     """The model gets an empty prompt, and makes something up.
 
     It happens when a prompt is cut to the room that the budget leaves, and the budget takes the whole window; or when
