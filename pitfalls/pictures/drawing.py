@@ -1,6 +1,7 @@
 """What the figures are made of: token boxes, bars, titles, and text that can be seen and is never a formula."""
 
 from functools import cache
+from typing import Any
 
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
@@ -11,7 +12,7 @@ from matplotlib.text import Text
 WIDTH = 9.0  # inches: a notebook's column
 LETTERS = 104  # monospace letters of size 9 across that width
 
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "prompt": {"facecolor": "#e4e4e4", "edgecolor": "#8a8a8a"},
     "new": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
     "end": {"facecolor": "#444444", "edgecolor": "#000000"},
@@ -61,7 +62,8 @@ def pieces(text: str) -> list[str]:
 
 def wrap(cells: list[tuple[str, str, str]], room: float = LETTERS) -> list[list[tuple[str, str, str]]]:
     """Cells in lines that fit the width; a cell that ends in a line break ends its line."""
-    lines, used = [[]], 0.0
+    lines: list[list[tuple[str, str, str]]] = [[]]
+    used = 0.0
     for text, note, style in cells:
         width = cell_width(text, note)
         if lines[-1] and used + width > room:

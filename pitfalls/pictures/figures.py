@@ -135,7 +135,7 @@ def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    columns = list(range(ids.shape[1]))
+    columns: list[int | None] = list(range(ids.shape[1]))
     if len(columns) > COLUMNS:
         columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
     letters = max(4, min(9, 90 // len(columns)))  # what fits into a column
@@ -275,7 +275,7 @@ def chat_parts(tokenizer, messages: list[dict], add_generation_prompt: bool) -> 
     return [*parts, ("special", text[position:])]
 
 
-def _recorded_steps(call: Call, row: int) -> list[Step]:
+def _recorded_steps(call: Call, row: int) -> Sequence[Step]:
     if not call.rows[row].steps:
         raise ValueError("This call has no recorded steps: beam search and assisted decoding leave none.")
     return call.rows[row].steps

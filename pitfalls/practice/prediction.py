@@ -87,6 +87,8 @@ def predict(lesson: str, question: str, code: str, choices: Mapping[Any, str]) -
 
 def _last_value(code: str, names: dict) -> Any:
     tree = ast.parse(code)
-    last = ast.Expression(tree.body.pop().value)
+    value = tree.body.pop()
+    assert isinstance(value, ast.Expr), "the code of a prediction ends in its answer"
+    last = ast.Expression(value.value)
     exec(compile(tree, "<prediction>", "exec"), names)
     return eval(compile(last, "<prediction>", "eval"), names)

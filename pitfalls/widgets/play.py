@@ -21,7 +21,8 @@ class Play:
     """
 
     def __init__(self, *controls: ipywidgets.Widget):
-        self.controls, self.answers = list(_leaves(controls)), {}
+        self.controls = list(_leaves(controls))
+        self.answers: dict[Any, Any] = {}
         self.status, self.view = ipywidgets.HTML(), ipywidgets.HTML()
         panel = ipywidgets.Box(controls)
         panel.add_class("pf-controls")

@@ -1,6 +1,7 @@
 """What the package and the course need: declared, pinned, and not asked for where it is not needed."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -151,3 +152,14 @@ def test_editors_know_the_lazy_names_at_their_homes():
             shown[alias.name] = node.module.removeprefix("pitfalls").removeprefix(".")
     homes = {name: home.removesuffix(name).removesuffix(".") for name, home in pitfalls._HOME.items()}
     assert shown == homes
+
+
+def test_public_names_have_their_types():
+    parts = (pitfalls.pictures, pitfalls.widgets, pitfalls.practice)
+    public = [getattr(place, name) for place in (pitfalls, *parts) for name in place.__all__]
+    untyped = []
+    for thing in filter(callable, public):
+        function = thing.__init__ if isinstance(thing, type) else thing
+        parameters = list(inspect.signature(function).parameters.values())[isinstance(thing, type) :]
+        untyped += [f"{thing.__name__}({each})" for each in parameters if each.annotation is each.empty]
+    assert untyped == []
