@@ -124,8 +124,8 @@ def draw_bars(axis, bars: list[tuple[str, float]], taken: int | None) -> None:
     no_frame(axis)
 
 
-def finding(bars: list[tuple[str, float]]) -> str:
-    """The title that the bars speak for."""
+def bars_title(bars: list[tuple[str, float]]) -> str:
+    """What the bars say."""
     text, probability = bars[0]
     share = sum(p for _, p in bars)
     return f"'{visible(text)}' gets {percent(probability)}; these {len(bars)} tokens share {percent(share)}"

@@ -17,7 +17,8 @@ from PIL import Image, ImageChops
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from pitfalls import pictures, record
-from pitfalls.inspector.recording import Call, Candidate, Row, Step
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.rows import Candidate, Row, Step
 from pitfalls.pictures.drawing import STYLES, visible
 
 matplotlib.use("agg")
