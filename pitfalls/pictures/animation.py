@@ -3,18 +3,18 @@
 import io
 from collections.abc import Iterable
 
+from IPython.display import Image as NotebookImage
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pitfalls.pictures.sources import kind
 
 
-def animate(figures: Iterable[Figure], seconds: float = 1.2):
+def animate(figures: Iterable[Figure], seconds: float = 1.2) -> NotebookImage:
     """The figures one after the other, for ever, as one image that a saved notebook keeps (an animated PNG).
 
     Raises `ValueError` for no figures, or figures of different sizes.
     """
-    from IPython.display import Image as NotebookImage
-
     frames = in_one_palette(as_image(figure) for figure in (figures if isinstance(figures, Iterable) else [figures]))
     stream = io.BytesIO()
     times = [int(seconds * 1000)] * (len(frames) - 1) + [int(seconds * 2500)]
@@ -22,10 +22,8 @@ def animate(figures: Iterable[Figure], seconds: float = 1.2):
     return NotebookImage(data=stream.getvalue(), format="png")
 
 
-def as_image(figure: Figure, dpi: float = 80):
+def as_image(figure: Figure, dpi: float = 80) -> Image.Image:
     """A figure as a Pillow image."""
-    from PIL import Image
-
     if not isinstance(figure, Figure):
         raise TypeError(f"An animation takes figures, such as `pictures.loop(…)` returns, and not {kind(figure)}.")
     buffer = io.BytesIO()
@@ -33,10 +31,8 @@ def as_image(figure: Figure, dpi: float = 80):
     return Image.open(buffer).convert("RGB")
 
 
-def in_one_palette(frames: Iterable) -> list:
+def in_one_palette(frames: Iterable[Image.Image]) -> list[Image.Image]:
     """The images in 64 colours that all of them share: Pillow 11 keeps no other palette than the first one's."""
-    from PIL import Image
-
     frames = list(frames)
     if len({frame.size for frame in frames}) != 1:
         raise ValueError("An animation takes one figure or more, all of one size.")

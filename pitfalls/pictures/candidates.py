@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Candidate, Step
@@ -28,7 +29,10 @@ from pitfalls.pictures.sources import at_least_one, probabilities_of, row_of, st
 
 
 def next_token(
-    source: Step | torch.Tensor | Mapping[str, torch.Tensor], tokenizer, top: int = 10, title=None
+    source: Step | torch.Tensor | Mapping[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    top: int = 10,
+    title: str | None = None,
 ) -> Figure:
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
@@ -89,7 +93,7 @@ def generation(
     return titled(figure, title)
 
 
-def loop(call: Call, tokenizer, step: int, top: int = 8, row: int = 0) -> Figure:
+def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8, row: int = 0) -> Figure:
     """One turn of the generation loop: the text so far, the candidates for the next token, the one that is taken.
 
     Raises `ValueError` for a call without recorded steps.

@@ -4,12 +4,18 @@ import re
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from transformers import PreTrainedTokenizerBase
 
 from pitfalls.pictures.drawing import STYLES, canvas, draw_cells, pieces, visible, wrap
 from pitfalls.pictures.sources import messages_of
 
 
-def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, title: str | None = None) -> Figure:
+def chat(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    add_generation_prompt: bool = True,
+    title: str | None = None,
+) -> Figure:
     """What `apply_chat_template` makes of the messages, coloured by role; what the template adds itself is dashed."""
     messages = messages_of(tokenizer, messages)
     parts = chat_parts(tokenizer, messages, add_generation_prompt)
@@ -30,10 +36,12 @@ def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, ti
     return figure
 
 
-def chat_parts(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, str]]:
+def chat_parts(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], add_generation_prompt: bool
+) -> list[tuple[str, str]]:
     """The rendered messages as (role or "special", text). A rendering of marks shows where the contents stand."""
 
-    def render(chat: list[dict]) -> str:
+    def render(chat: list[dict[str, str]]) -> str:
         return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=add_generation_prompt)
 
     text = render(messages)

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
+from transformers import PreTrainedTokenizerBase
 
 WIDTH = 9.0  # inches: a notebook's column
 LETTERS = 104  # monospace letters of size 9 across that width
@@ -40,14 +41,14 @@ def _font() -> frozenset[int]:
     return frozenset(font_manager.get_font(font_manager.findfont("monospace")).get_charmap())
 
 
-def cell(tokenizer, token_id: int, style: str) -> tuple[str, str, str]:
+def cell(tokenizer: PreTrainedTokenizerBase, token_id: int, style: str) -> tuple[str, str, str]:
     """A token as (visible text, id, style): what `draw_cells` takes."""
     if token_id in tokenizer.all_special_ids:
         style = "special"
     return visible(token_text(tokenizer, token_id)), str(token_id), style
 
 
-def token_text(tokenizer, token_id: int) -> str:
+def token_text(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
     """A token alone as text; one that is only a part of a letter by its name in the vocabulary."""
     text = tokenizer.decode([token_id])
     return text if "�" not in text else tokenizer.convert_ids_to_tokens(token_id)
@@ -87,13 +88,13 @@ def canvas(height: float, title: str, below: float = 0) -> tuple[Figure, plt.Axe
     return titled(figure, title, below / height), axis
 
 
-def prepare_canvas(axis) -> None:
+def prepare_canvas(axis: plt.Axes) -> None:
     """One unit of the x axis is one letter."""
     axis.set_xlim(0, LETTERS)
     axis.axis("off")
 
 
-def draw_cells(axis, lines, height: float = 0.86) -> None:
+def draw_cells(axis: plt.Axes, lines: list[list[tuple[str, str, str]]], height: float = 0.86) -> None:
     """The boxes, line by line from the top; `height` is the share of a line that a box takes."""
     for y, line in enumerate(lines):
         x = 0.0
@@ -110,7 +111,7 @@ def draw_cells(axis, lines, height: float = 0.86) -> None:
     axis.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def draw_bars(axis, bars: list[tuple[str, float]], taken: int | None) -> None:
+def draw_bars(axis: plt.Axes, bars: list[tuple[str, float]], taken: int | None) -> None:
     """Horizontal bars of probabilities; `taken` is the place of the one to frame."""
     names = [f"{short(visible(text), 14)}" for text, _ in bars]
     colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
@@ -141,7 +142,7 @@ def short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def no_frame(axis) -> None:
+def no_frame(axis: plt.Axes) -> None:
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
 

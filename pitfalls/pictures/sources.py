@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Row, Step
@@ -11,7 +12,7 @@ BATCH = 'what `tokenizer(texts, padding=True, return_tensors="pt")` returns'
 POSITION = "the logits of one position, of shape (vocabulary,), such as `model(**inputs).logits[0, -1]`"
 
 
-def kind(value) -> str:
+def kind(value: object) -> str:
     """What a value is, for a message."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of {str(value.dtype).removeprefix('torch.')}, of shape {tuple(value.shape)}"
@@ -78,7 +79,7 @@ def _probabilities(logits: torch.Tensor) -> torch.Tensor:
     return probabilities
 
 
-def batch_of(inputs: Mapping) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask, both of shape (rows, tokens)."""
     if not isinstance(inputs, Mapping):
         raise TypeError(f"`padding` takes {BATCH}, and not {kind(inputs)}: ids alone don't say where their padding is.")
@@ -95,7 +96,7 @@ def batch_of(inputs: Mapping) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, mask.long()
 
 
-def messages_of(tokenizer, messages: list[dict]) -> list[dict]:
+def messages_of(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[dict[str, str]]:
     """The messages of one chat, for a tokenizer that can render them."""
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError(
@@ -111,7 +112,7 @@ def messages_of(tokenizer, messages: list[dict]) -> list[dict]:
     return one
 
 
-def _is_message(message) -> bool:
+def _is_message(message: object) -> bool:
     return isinstance(message, Mapping) and all(isinstance(message.get(key), str) for key in ("role", "content"))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.pictures.drawing import STYLES, WIDTH, canvas, cell, draw_cells, no_frame, short, titled, visible, wrap
@@ -15,7 +16,10 @@ COLUMNS = 16  # of a batch, that can still be read side by side
 
 
 def token_strip(
-    source: Call | torch.Tensor | Sequence[int], tokenizer, row: int = 0, title: str | None = None
+    source: Call | torch.Tensor | Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    row: int = 0,
+    title: str | None = None,
 ) -> Figure:
     """The tokens of one row as boxes with their ids: prompt grey, new orange, special dashed, the end token black.
 
@@ -38,7 +42,7 @@ def token_strip(
     return figure
 
 
-def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
+def padding(inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase, title: str | None = None) -> Figure:
     """A batch as a grid: each token with its mask (0 is hatched) and the position id that `generate` gives it.
 
     A wide batch is shown by its first and its last columns.

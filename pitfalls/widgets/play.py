@@ -51,7 +51,7 @@ class Play:
         """Act, and draw the state again; what goes wrong is said in the place of the view."""
         try:
             action()
-            self.view.value = markup.finding(self.summary()) + self._draw()
+            self.view.value = markup.summary(self.summary()) + self._draw()
             self.status.value = ""
         except Exception as error:  # a callback has no cell that could show it
             self.view.value = ""
