@@ -61,7 +61,7 @@ def test_errors_are_said_in_the_widget(model, tokenizer):
     assert "the model's window is 8,192" in status(widget)
 
 
-def test_a_click_that_needs_the_model_says_so_and_locks_the_controls(model, tokenizer, monkeypatch):
+def test_a_click_that_needs_the_model_says_so_and_locks_the_controls(model, tokenizer, few_tokens, monkeypatch):
     widget = Padding(model, tokenizer, TEXTS)
     seen, original = [], model.generate
 
@@ -75,7 +75,7 @@ def test_a_click_that_needs_the_model_says_so_and_locks_the_controls(model, toke
     assert not widget.status.value and not any(control.disabled for control in widget.controls)
 
 
-def test_a_model_that_fails_leaves_the_widget_alive(model, tokenizer, monkeypatch):
+def test_a_model_that_fails_leaves_the_widget_alive(model, tokenizer, few_tokens, monkeypatch):
     widget = Padding(model, tokenizer, TEXTS)
 
     def fail(*args, **kwargs):
@@ -91,7 +91,7 @@ def test_a_model_that_fails_leaves_the_widget_alive(model, tokenizer, monkeypatc
     assert "1 of 2 rows" in said(widget), "the failure was not kept as an answer"
 
 
-def test_transformers_logs_nothing_from_a_widget(model, tokenizer, caplog):
+def test_transformers_logs_nothing_from_a_widget(model, tokenizer, few_tokens, caplog):
     from transformers.utils.logging import get_verbosity, warning_once
 
     warning_once.cache_clear()

@@ -110,26 +110,25 @@ def test_sample_100_draws_from_what_is_left(model, tokenizer, cat):
 # --- length ---
 
 
-@pytest.mark.parametrize("row", [0, 1])
-@pytest.mark.parametrize("budget", [1, 20, 29, 30, 31, 100])
-def test_a_budget_keeps_what_generate_would(model, tokenizer, counting, row, budget):
+@pytest.mark.parametrize("budget", [1, 29, 30, 31])
+def test_a_budget_keeps_what_generate_would(model, tokenizer, counting, budget):
     widget = Length(counting, tokenizer)
-    widget.row.value, widget.budget.value = row, budget
-    inputs = {"input_ids": torch.tensor([counting.rows[row].prompt_ids])}
-    real = record(model, tokenizer, inputs, max_new_tokens=budget)
-    kept = widget.kept()
-    assert (kept.new_ids, kept.new_text, kept.stopped_by) == (real.new_ids, real.new_text, real.stopped_by)
-    assert len(boxes(widget, "dropped")) == len(counting.rows[row].new_ids) - len(kept.new_ids)
-    total = len(real.prompt_ids) + len(real.new_ids)
-    assert f"stopped by {real.stopped_by}" in said(widget)
-    assert f"{len(real.prompt_ids)} of {total} tokens" in said(widget)
+    inputs = {"input_ids": counting.input_ids, "attention_mask": counting.attention_mask}
+    for number, real in enumerate(record(model, tokenizer, inputs, max_new_tokens=budget).rows):
+        widget.row.value, widget.budget.value = number, budget
+        kept = widget.kept()
+        assert (kept.new_ids, kept.new_text, kept.stopped_by) == (real.new_ids, real.new_text, real.stopped_by)
+        assert len(boxes(widget, "dropped")) == len(counting.rows[number].new_ids) - len(kept.new_ids)
+        total = len(real.prompt_ids) + len(real.new_ids)
+        assert f"stopped by {real.stopped_by}" in said(widget)
+        assert f"{len(real.prompt_ids)} of {total} tokens" in said(widget)
 
 
 def test_length_shows_where_the_end_token_came(tokenizer, counting):
     widget = Length(counting, tokenizer)
-    widget.row.value, widget.budget.value = 1, 100
+    widget.row.value, widget.budget.value = 1, 40
     assert boxes(widget, "end") == ["<|im_end|>"]
-    assert "30 new tokens, 70 of the budget unused, stopped by end-of-sequence" in said(widget)
+    assert "30 new tokens, 10 of the budget unused, stopped by end-of-sequence" in said(widget)
     widget.budget.value = 20
     assert boxes(widget, "end") == [] and boxes(widget, "dropped")[-1] == "<|im_end|>"
 
@@ -158,7 +157,7 @@ def test_padding_shows_what_each_row_goes_on_with(model, tokenizer):
     assert seen["left", "tokenizer's"] == 2 and seen["right", "tokenizer's"] == 1, "the lesson's claim"
 
 
-def test_positions_count_what_the_mask_lets_through(model, tokenizer):
+def test_positions_count_what_the_mask_lets_through(model, tokenizer, few_tokens):
     widget = Padding(model, tokenizer, TEXTS)
     first = said(widget).split("row 1")[0]
     assert re.findall(r"pos (\d)", first) == [str(n) for n in range(7)]
@@ -166,7 +165,7 @@ def test_positions_count_what_the_mask_lets_through(model, tokenizer):
     assert re.findall(r"pos (\d)", said(widget).split("row 1")[0]) == [str(n) for n in range(9)]
 
 
-def test_padding_asks_once_for_each_state(model, tokenizer):
+def test_padding_asks_once_for_each_state(model, tokenizer, few_tokens):
     with counted(model) as calls:
         widget = Padding(model, tokenizer, TEXTS)
         assert len(calls) == 3, "the batch, and each row alone"
