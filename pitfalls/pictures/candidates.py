@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
@@ -79,7 +80,7 @@ def generation(
             taken = y == taken_at
             shade = 1 - 0.6 * candidate.probability
             axis.add_patch(
-                plt.Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=(1, shade, shade * 0.85),
+                Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=(1, shade, shade * 0.85),
                               edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6)
             )  # fmt: skip
             share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"

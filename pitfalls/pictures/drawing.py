@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
@@ -81,20 +82,20 @@ def cell_width(text: str, note: str) -> float:
     return max(len(text.rstrip("\n")), 0.75 * len(note)) + 1.2
 
 
-def canvas(height: float, title: str, below: float = 0) -> tuple[Figure, plt.Axes]:
+def canvas(height: float, title: str, below: float = 0) -> tuple[Figure, Axes]:
     """A figure for cells; `below` inches at its foot stay free."""
     figure, axis = plt.subplots(figsize=(WIDTH, height))
     prepare_canvas(axis)
     return titled(figure, title, below / height), axis
 
 
-def prepare_canvas(axis: plt.Axes) -> None:
+def prepare_canvas(axis: Axes) -> None:
     """One unit of the x axis is one letter."""
     axis.set_xlim(0, LETTERS)
     axis.axis("off")
 
 
-def draw_cells(axis: plt.Axes, lines: list[list[tuple[str, str, str]]], height: float = 0.86) -> None:
+def draw_cells(axis: Axes, lines: list[list[tuple[str, str, str]]], height: float = 0.86) -> None:
     """The boxes, line by line from the top; `height` is the share of a line that a box takes."""
     for y, line in enumerate(lines):
         x = 0.0
@@ -111,7 +112,7 @@ def draw_cells(axis: plt.Axes, lines: list[list[tuple[str, str, str]]], height: 
     axis.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def draw_bars(axis: plt.Axes, bars: list[tuple[str, float]], taken: int | None) -> None:
+def draw_bars(axis: Axes, bars: list[tuple[str, float]], taken: int | None) -> None:
     """Horizontal bars of probabilities; `taken` is the place of the one to frame."""
     names = [f"{short(visible(text), 14)}" for text, _ in bars]
     colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
@@ -142,7 +143,7 @@ def short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def no_frame(axis: plt.Axes) -> None:
+def no_frame(axis: Axes) -> None:
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
 

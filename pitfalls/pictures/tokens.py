@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
@@ -51,7 +52,7 @@ def padding(inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBa
     """
     ids, mask = batch_of(inputs)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    columns = list(range(ids.shape[1]))
+    columns: list[int | None] = list(range(ids.shape[1]))
     if len(columns) > COLUMNS:
         columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
     letters = max(4, min(9, 90 // len(columns)))  # what fits into a column
@@ -62,7 +63,7 @@ def padding(inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBa
             axis.text(x, y, "…", ha="center", va="center", fontsize=12)
         else:
             seen, text = bool(mask[y, column]), texts[y * ids.shape[1] + column]
-            box = plt.Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **STYLES["prompt" if seen else "padding"])
+            box = Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **STYLES["prompt" if seen else "padding"])
             axis.add_patch(box)
             note = f"mask 1\npos {positions[y, column]}" if seen else "mask 0"
             axis.text(x, y - 0.2, text if seen else "pad", ha="center", va="center", fontsize=9, family="monospace")
