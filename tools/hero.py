@@ -34,7 +34,7 @@ def story(call: Call, tokenizer) -> Iterator[tuple[Figure, float]]:
     for number, sentence in enumerate(spoken):
         headline, (reading, taking) = HEADLINES[min(number, 2)], READING[min(number, 2)]
         for step in sentence:
-            if reading and step is not call.steps[0]:
+            if reading and len(cells) > len(call.prompt_ids):  # the first token has had its frame
                 yield frame(headline, cells, candidate_bars(step, 5, None, full=1)), reading
             yield frame(headline, cells, candidate_bars(step, 5, full=1)), taking
             cells = cells + tokens(tokenizer, [step.chosen.token_id], "new")

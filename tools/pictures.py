@@ -9,7 +9,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -122,13 +122,13 @@ def answer(model, tokenizer) -> Call:
     return pitfalls.record(model, tokenizer, inputs, max_new_tokens=20)
 
 
-def sentences(call: Call, most: int = 6) -> list[list[Step]]:
+def sentences(call: Call, most: int = 6) -> list[Sequence[Step]]:
     """The steps of each sentence that came to its full stop."""
     ends = [n + 1 for n, step in enumerate(call.steps) if step.chosen.text == "."][:most]
     return [call.steps[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def sentence_bars(spoken: list[list[Step]]) -> Row:
+def sentence_bars(spoken: list[Sequence[Step]]) -> Row:
     """Each sentence, and how likely the model was to write it: the product over its tokens."""
     chances = [math.prod(step.chosen.probability for step in sentence) for sentence in spoken]
     names = [visible("".join(step.chosen.text for step in sentence).strip()) for sentence in spoken]

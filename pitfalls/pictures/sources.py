@@ -29,7 +29,7 @@ def row_of(call: Call, row: int) -> Row:
     return call.rows[row]
 
 
-def steps_of(call: Call, row: int, first: int) -> list[Step]:
+def steps_of(call: Call, row: int, first: int) -> Sequence[Step]:
     """The recorded steps of a row, from `first` on."""
     steps = row_of(call, row).steps
     if not steps:

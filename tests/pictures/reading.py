@@ -1,24 +1,19 @@
 """A figure as a reader sees it, and calls to draw from."""
 
-import copy
 import io
 import warnings
-from functools import cache
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib import cbook
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pitfalls import record
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Candidate, Row, Step
 from pitfalls.pictures.drawing import STYLES
-from tests.helpers import tiny_llama
 
 matplotlib.use("agg")
 
@@ -132,14 +127,6 @@ def step(tokenizer, probabilities: dict[int, float], chosen: int, share: float |
 
 
 def call_of(tokenizer, prompt, new, stopped_by="length", steps=()) -> Call:
-    """A call as `record` would return it, with one row for each list of `new`: the pictures read the rows alone."""
-    call = copy.copy(_recorded(tokenizer))
+    """A call with one row for each list of `new`: the pictures read the rows alone."""
     texts = {"prompt_text": tokenizer.decode(prompt), "stopped_by": stopped_by, "steps": list(steps)}
-    rows = [Row(prompt_ids=prompt, new_ids=ids, new_text=tokenizer.decode(ids), **texts) for ids in new]
-    object.__setattr__(call, "rows", rows)
-    return call
-
-
-@cache
-def _recorded(tokenizer) -> Call:
-    return record(tiny_llama(vocab_size=300), tokenizer, torch.tensor([[50, 60]]), max_new_tokens=3, do_sample=True)
+    return Call(rows=[Row(prompt_ids=prompt, new_ids=ids, new_text=tokenizer.decode(ids), **texts) for ids in new])

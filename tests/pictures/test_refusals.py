@@ -116,7 +116,7 @@ def test_memory(sizes, message):
      (lambda call, t: pictures.next_token(call.steps[0], t, top=0), "`top` is 1 or more"),
      (lambda call, t: pictures.next_token(call, t), r"such as `call\.steps\[0\]`, .* and not a Call"),
      (lambda call, t: pictures.next_token(call.steps, t), "and not a list"),
-     (lambda call, t: pictures.generation(call.output_ids), r"takes a call from `pitfalls\.record\(.* not a tensor"),
+     (lambda call, t: pictures.generation(torch.ones(1, 3)), r"takes a call from `pitfalls\.record\(.* not a tensor"),
      (lambda call, t: pictures.loop(call.steps, t, 0), r"pitfalls\.record\(.* not a list")],
 )  # fmt: skip
 def test_what_a_call_does_not_have(draw, message, tokenizer, two_steps):
