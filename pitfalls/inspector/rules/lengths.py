@@ -183,11 +183,21 @@ def empty_prompt(request: Request):
     """The model gets an empty prompt, and makes something up.
 
     It happens when a prompt is cut to the room that the budget leaves, and the budget takes the whole window; or when
-    a row of the batch is nothing but padding. Transformers then starts from the BOS token, or from the pads.
+    a row of the batch is nothing but padding. Transformers then starts from the BOS token, or from the pads. Where
+    there is no token at all, weights in 4 bits on a CPU are worse: the library that multiplies them, bitsandbytes
+    0.50, divides by the number of tokens on newer CPUs, and the process ends without an exception.
     """
     if request.input_ids is None:
         return None
+    if not request.input_ids.numel() and _in_4_bit_on_a_cpu(request.model):
+        return "error", "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process."
+    if not request.rows:
+        return "The batch has no rows: there is no text to go on with."
     for n, ids in enumerate(request.prompts):
         if not ids or (request.mask and not any(request.mask[n])):
             return f"{name_row(request, n)} has no tokens: what follows has nothing to do with any text of yours."
     return None
+
+
+def _in_4_bit_on_a_cpu(model) -> bool:
+    return bool(getattr(model, "is_loaded_in_4bit", False)) and model.device.type == "cpu"
