@@ -158,6 +158,11 @@ def _check_hub(name: str) -> tuple[float, str]:
             "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
         ) from None
     except Exception as error:  # whichever HTTP client the Hub library uses today, the reader's question is the same
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            raise ModelError(
+                f"The Hub does not know the token of this machine, so it gives it nothing, not even {name}. Run "
+                "`hf auth login` with a new token, or `hf auth logout`; a variable HF_TOKEN comes before both."
+            ) from None
         raise ModelError(
             f"{name} is not in this machine's Hub cache, and the Hub did not answer ({type(error).__name__}). "
             "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither."

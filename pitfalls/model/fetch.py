@@ -46,7 +46,13 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("PITFALLS_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else user_cache_path("pitfalls", appauthor=False)
+    try:
+        return Path(chosen).expanduser().absolute() if chosen else user_cache_path("pitfalls", appauthor=False)
+    except RuntimeError:  # of pathlib and platformdirs: neither HOME nor the system's list of users names one
+        raise ModelError(
+            "This account has no home folder to keep the model in. Point the environment variable PITFALLS_CACHE at "
+            "a folder that it may write to, by its whole path; then call again."
+        ) from None
 
 
 def fetch_embedded() -> Path:
