@@ -10,7 +10,8 @@ from typing import Any
 import ipywidgets
 
 from pitfalls.practice.feedback import Feedback, done, tasks
-from pitfalls.widgets.play import shown_live, without_logs
+from pitfalls.silence import silenced
+from pitfalls.widgets.play import shown_live
 
 
 class Prediction:
@@ -38,7 +39,7 @@ class Prediction:
     def answer(self) -> Any:
         """What the code gives; it runs once."""
         if not hasattr(self, "_answer"):
-            with warnings.catch_warnings(), without_logs():  # what transformers says of it is for the lesson to show
+            with warnings.catch_warnings(), silenced():  # what transformers says of it is for the lesson to show
                 warnings.simplefilter("ignore")
                 self._answer = _last_value(self.code, dict(self.names))
         return self._answer

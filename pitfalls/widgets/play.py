@@ -8,9 +8,9 @@ from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
-from transformers.utils import logging
 
 from pitfalls.inspector.call import Call
+from pitfalls.silence import silenced
 from pitfalls.widgets import markup
 
 
@@ -51,7 +51,7 @@ class Play:
         """Act, and draw the state again; what goes wrong is said in the place of the view."""
         try:
             action()
-            self.view.value = markup.finding(self.summary()) + self._draw()
+            self.view.value = markup.summary(self.summary()) + self._draw()
             self.status.value = ""
         except Exception as error:  # a callback has no cell that could show it
             self.view.value = ""
@@ -62,7 +62,7 @@ class Play:
         """What the model says for this state. It works once for each state, and nothing can be clicked meanwhile."""
         if state not in self.answers:
             self.status.value = markup.working()
-            with _switched_off(self.controls), without_logs():
+            with _switched_off(self.controls), silenced():
                 self.answers[state] = compute()
         return self.answers[state]
 
@@ -117,14 +117,3 @@ def _switched_off(controls):
     finally:
         for control, disabled in zip(controls, before, strict=True):
             control.disabled = disabled
-
-
-@contextmanager
-def without_logs():
-    """A callback has no cell for transformers' log lines."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
