@@ -68,7 +68,7 @@ def test_a_fork_differs_in_its_addresses_only_and_passes_the_guards(tmp_path):
     subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "fork"], check=True)
     old = address((tmp_path / "fork" / "pyproject.toml").read_text())  # of the last commit, which may be a fork's too
     new = f"fork-of-{old}"
-    assert f"lead to https://github.com/{new}" in run(sys.executable, "tests/fork.py", new)
+    assert f"lead to https://github.com/{new}" in run(sys.executable, "-m", "tools.fork", new)
     diff = run("git", "diff", "--unified=0").splitlines()
     before = [line[1:] for line in diff if re.match(r"-(?!--)", line)]
     after = [line[1:] for line in diff if re.match(r"\+(?!\+\+)", line)]
@@ -81,11 +81,11 @@ def test_a_fork_differs_in_its_addresses_only_and_passes_the_guards(tmp_path):
         "pytest",
         "-p",
         "no:cacheprovider",
-        "tests/test_notebooks.py",
-        "tests/test_fork.py",
+        "tests/course/test_notebooks.py",
+        "tests/slow/test_fork.py",
         "-k",
         "not fork_differs",
     )
     run("git", "add", "--all")
-    assert "0 files" in run(sys.executable, "tests/fork.py", new)
+    assert "0 files" in run(sys.executable, "-m", "tools.fork", new)
     assert run("git", "diff") == ""
