@@ -8,6 +8,9 @@ READY := $(VENV)/.ready
 # Waiting threads sleep instead of spinning: on a busy machine with few cores lessons run up to ten times faster.
 export OMP_WAIT_POLICY := PASSIVE
 
+# The environment is installed without bytecode: where Python may not keep it, every kernel compiles torch anew, for 9 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A test goes to whichever worker is free, in the order of the files: the lessons, which are long, come first.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup \
 	--no-loadscope-reorder --durations=10

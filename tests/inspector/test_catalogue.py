@@ -10,7 +10,6 @@ from pitfalls.__main__ import main
 from pitfalls.inspector.checking import RULES
 from tools.lessons import ROOT
 
-
 made_once = pytest.mark.xdist_group("comparisons")
 
 

@@ -26,7 +26,7 @@ def old(tmp_path_factory):
     subprocess.run(install, check=True, capture_output=True)
 
     def run(*command: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = os.environ | {"PYTHONPATH": str(folder)}
         done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
         return done.stdout
