@@ -6,6 +6,7 @@ The public names are imported when first used, so `import pitfalls` is fast and 
 from importlib import import_module
 
 __version__ = "0.1.0"
+REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
 
 _HOME = {
     "choose_model": "model.choose",
@@ -14,14 +15,14 @@ _HOME = {
     "ZEPHYR_TEMPLATE": "model.choose",
     "ModelError": "model.fetch",
     "record": "inspector.recording",
-    "Call": "inspector.recording",
-    "Row": "inspector.recording",
-    "Step": "inspector.recording",
+    "Call": "inspector.call",
+    "Row": "inspector.rows",
+    "Step": "inspector.rows",
     "check": "inspector.checking",
     "watch": "inspector.watching",
     "Report": "inspector.report",
     "PitfallError": "inspector.report",
-    "Finding": "inspector.rule",
+    "Finding": "inspector.report",
     "RULES": "inspector.rules",
     "catalogue": "inspector.catalogue",
     "pictures": "pictures",

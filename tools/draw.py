@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
 import pitfalls
-from pitfalls.inspector.recording import Call
+from pitfalls.inspector.call import Call
 from pitfalls.pictures.drawing import BAR, cell, cell_width, draw_bars, percent, visible, wrap
 from tools import hero, lessons
 from tools.cards import HEIGHT, LETTER, LINE, WIDTH, card, plain, put_cells, space, words, write

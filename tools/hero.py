@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pitfalls.inspector.recording import Call, Step
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.rows import Step
 from pitfalls.pictures.drawing import cell_width, draw_bars, short, visible
 from tools.cards import GREY, LETTER, LINE, card, plain, put_cells, space, words, write
 

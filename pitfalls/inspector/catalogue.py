@@ -18,7 +18,7 @@ from typing import NamedTuple
 from transformers import __version__
 from transformers.utils import logging as transformers_logging
 
-from pitfalls.inspector.rule import lesson_link
+from pitfalls.inspector.report import lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
 

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
+from pitfalls.inspector.vocabulary import role_id, token_id
+
 QUESTION, ANSWER, NEXT = "QuestionSentinel", "AnswerSentinel", "NextSentinel"
 
 
@@ -56,8 +58,10 @@ def chat_format(tokenizer) -> ChatFormat:
 
 
 def _look(tokenizer, template) -> ChatFormat:
-    adds_bos = tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
-    special = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    bos_id = role_id(tokenizer, "bos")
+    adds_bos = bos_id is not None and tokenizer("x")["input_ids"][:1] == [bos_id]
+    ids = {token: token_id(tokenizer, token) for token in tokenizer.all_special_tokens}
+    special = {token: found for token, found in ids.items() if found is not None}
     if not template:
         return ChatFormat(adds_bos=adds_bos, special=special)
     chat = [

@@ -5,9 +5,10 @@ report.rules            # {"padding-side"}
 """
 
 import logging
+from typing import Any
 
-from pitfalls.inspector.report import Report
-from pitfalls.inspector.request import Request, inputs_of
+from pitfalls.inspector.call import Call, inputs_of
+from pitfalls.inspector.report import Finding, Report
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
 
@@ -15,7 +16,7 @@ ENCODER_DECODER = RULES["encoder-decoder"]
 _log = logging.getLogger("pitfalls")
 
 
-def check(model=None, tokenizer=None, inputs=None, /, **generate_kwargs) -> Report:
+def check(model: Any = None, tokenizer: Any = None, inputs: Any = None, /, **generate_kwargs: Any) -> Report:
     """Look at `model.generate(**inputs, **generate_kwargs)` before it is run: no forward pass, about a millisecond.
 
     `inputs` is what the tokenizer returned (a `BatchEncoding` or a dict), or the tensor of ids alone, shape (rows,
@@ -26,18 +27,19 @@ def check(model=None, tokenizer=None, inputs=None, /, **generate_kwargs) -> Repo
     model = generate_kwargs.pop("model", None) if model is None else model
     tokenizer = generate_kwargs.get("tokenizer") if tokenizer is None else tokenizer
     inputs = generate_kwargs.pop("inputs", None) if inputs is None else inputs
-    return apply_rules(Request(model, tokenizer, {**inputs_of(inputs), **generate_kwargs}))
+    return apply_rules(Call(model, tokenizer, {**inputs_of(inputs), **generate_kwargs}))
 
 
-def apply_rules(request: Request) -> Report:
-    """All findings of all rules on one request. A rule that fails says nothing; the log has why, at level DEBUG."""
-    rules = [ENCODER_DECODER] if _apply(ENCODER_DECODER, request) else RULES.values()
-    return Report(finding for finding in (_apply(rule, request) for rule in rules) if finding)
+def apply_rules(call: Call) -> Report:
+    """All findings of all rules on one call. A rule that fails says nothing of it; the log says that it did."""
+    rules = [ENCODER_DECODER] if _apply(ENCODER_DECODER, call) else RULES.values()
+    return Report(finding for finding in (_apply(rule, call) for rule in rules) if finding)
 
 
-def _apply(rule: Rule, request: Request):
+def _apply(rule: Rule, call: Call) -> Finding | None:
     try:
-        return rule(request)
-    except Exception:
+        return rule(call)
+    except Exception as error:
+        _log.warning("the rule %s could not look at this call (%s)", rule.name, type(error).__name__)
         _log.debug("the rule %s failed", rule.name, exc_info=True)
         return None

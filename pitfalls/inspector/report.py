@@ -5,9 +5,11 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from pitfalls.inspector.rule import SEVERITIES, Finding
+from pitfalls import REPOSITORY
 
+SEVERITIES = ("error", "warning", "note")  # it raises or can't be right; the text suffers; worth knowing
 COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
 BORDERS = {"error": "#d62728", "warning": "#e69f00", "note": "#0072b2"}
 NOTHING = "No pitfall found."
@@ -15,6 +17,29 @@ NOTHING = "No pitfall found."
 
 class PitfallError(Exception):
     """Raised by `Report.raise_for_errors`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One mistake in one call."""
+
+    rule: str
+    severity: str
+    message: str  # what will happen, or did, with the numbers of this call
+    fix: str  # code that runs as it stands where `model`, `tokenizer`, `inputs`, `texts` and `messages` are yours
+    lesson: str  # such as "06_padding_side"
+
+    @property
+    def link(self) -> str:
+        return lesson_link(self.lesson)
+
+    def as_dict(self) -> dict[str, str]:
+        return {**vars(self), "link": self.link}
+
+
+def lesson_link(lesson: str) -> str:
+    """Where a reader without a copy of the course finds the lesson."""
+    return f"{REPOSITORY}/blob/main/notebooks/{lesson}.ipynb"
 
 
 class Report:

@@ -1,44 +1,27 @@
-"""What a rule is, and what it says."""
+"""What a rule is: a function over one call that says nothing, or what is wrong with it."""
 
+import ast
 import inspect
-import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 
-from pitfalls.inspector.request import Request
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.report import Finding
 
 GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"  # the end of many a fix
-SEVERITIES = ("error", "warning", "note")  # it raises or can't be right; the text suffers; worth knowing
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One mistake in one call."""
-
-    rule: str
-    severity: str
-    message: str  # what will happen, or did, with the numbers of this call
-    fix: str  # code that runs as it stands where `model`, `tokenizer`, `inputs`, `texts` and `messages` are yours
-    lesson: str  # such as "06_padding_side"
-
-    @property
-    def link(self) -> str:
-        return lesson_link(self.lesson)
-
-    def as_dict(self) -> dict[str, str]:
-        return {**vars(self), "link": self.link}
+Look = Callable[[Call], str | tuple[str, str] | None]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A function over one `Request` that says nothing or a message, and what is printed with it.
+    """A function over one `Call` that says nothing or a message, and what is printed with it.
 
     The function's name is the rule's name, its docstring the story: one sentence, then why. It returns None, a message,
     or a severity and a message where that differs from the rule's own.
     """
 
-    look: Callable[[Request], str | tuple[str, str] | None]
+    look: Look
     severity: str
     lesson: str
     mistake: str
@@ -51,27 +34,23 @@ class Rule:
 
     @property
     def summary(self) -> str:
-        return inspect.getdoc(self.look).splitlines()[0]
+        return self.story.splitlines()[0]
 
     @property
     def story(self) -> str:
-        return inspect.getdoc(self.look)
+        told = inspect.getdoc(self.look)
+        if told is None:  # `python -OO` drops docstrings: this one is read from the file
+            told = ast.get_docstring(ast.parse(textwrap.dedent(inspect.getsource(self.look))).body[0])
+        return told
 
-    def __call__(self, request: Request) -> Finding | None:
-        said = self.look(request)
+    def __call__(self, call: Call) -> Finding | None:
+        said = self.look(call)
         if said is None:
             return None
         severity, message = said if isinstance(said, tuple) else (self.severity, said)
         return Finding(self.name, severity, message, self.fix, self.lesson)
 
 
-def rule(severity: str, lesson: str, *, mistake: str, fix: str, source: str) -> Callable[[Callable], Rule]:
+def rule(severity: str, lesson: str, *, mistake: str, fix: str, source: str) -> Callable[[Look], Rule]:
     """Make a `Rule` of the function below it. `mistake` and `fix` are code for the names that `Finding.fix` tells."""
     return lambda look: Rule(look, severity, lesson, inspect.cleandoc(mistake), inspect.cleandoc(fix), source)
-
-
-def lesson_link(lesson: str) -> str:
-    """Where a reader without a copy of the course finds the lesson."""
-    urls = metadata.metadata("generation-pitfalls").get_all("Project-URL") or []
-    repository = next((re.split(r",\s*", url, maxsplit=1)[1] for url in urls if url.startswith("Repository")), "")
-    return f"{repository}/blob/main/notebooks/{lesson}.ipynb"

@@ -8,58 +8,41 @@ It replaces `GenerationMixin.generate` while a block is open, for all threads, a
 raises, its exception goes up as it is, with a note that explains it.
 """
 
+import functools
 import inspect
 import logging
 import sys
 import threading
-import traceback
-from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
-from html import escape
-from types import NoneType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.generation import GenerationMixin
 
+from pitfalls.inspector.call import Call, Decoded
 from pitfalls.inspector.checking import ENCODER_DECODER, apply_rules
+from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.patching import Patch
-from pitfalls.inspector.recording import Call, Noted, make_call, merged_settings, noting
 from pitfalls.inspector.report import Report
-from pitfalls.inspector.request import Decoded, Request
+from pitfalls.inspector.rows import rows_of
 from pitfalls.inspector.rules import RULES
 
 SAYS = "\npitfalls says:\n"
 DECODING_RULES = ("prompt-echo", "special-tokens-kept")
 _SIGNATURE = inspect.signature(GenerationMixin.generate)  # now, before anyone replaces it
 _log = logging.getLogger("pitfalls")
-_inside = threading.local()  # .generate: whether this thread is in a generate call that is being watched
-_watchers: list["_Watcher"] = []
+_inside = threading.local()  # .generate, .decode: whether this thread is in one that is watched; .pipeline: its own
+_watchers: list["Watcher"] = []
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True, eq=False)
-class WatchedCall(Call):
-    """A call with what the rules say of it. Where it raised, or returned no ids, it has no rows; `steps` are empty."""
-
-    report: Report = field(default_factory=Report)
-    error: BaseException | None = None
-
-    def _outcome(self) -> str:
-        return f"raised {type(self.error).__name__}" if self.error else super().__repr__() or "no rows"
-
-    def __repr__(self) -> str:
-        return f"{self._outcome()}\n{self.report!r}"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self._outcome())}</pre>{self.report._repr_html_()}"
-
-
-class Calls(list):
+class Calls(list[Call]):
     """The watched calls in the order in which they ended, and in `report` what was found in all of them together."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.outside = Report()  # about an exception that left the block, and came from no generate call
 
@@ -88,41 +71,42 @@ class watch:
     Raises `TypeError` for a pipeline or anything else that is no model.
     """
 
-    def __init__(self, model=None, tokenizer=None):
+    def __init__(self, model: Any = None, tokenizer: Any = None):
         if model is not None and not isinstance(model, (torch.nn.Module, GenerationMixin)):
             raise TypeError(
                 f"watch takes a model; this is a {type(model).__name__}. Give pipe.model of a pipeline, or nothing: "
                 "`with pitfalls.watch() as calls` sees every generate call of the process."
             )
-        self.watcher = _Watcher(model, tokenizer)
-        self.patches: list[ExitStack] = []
+        self.watcher = Watcher(model, tokenizer)
+        self.open: list[ExitStack] = []  # one for each time that this block is open
 
     def __enter__(self) -> Calls:
-        with _lock:
-            _watchers.append(self.watcher)
-        patches = ExitStack()
-        for patch in (_GENERATE, _DECODE, _BATCH_DECODE):
-            patches.enter_context(patch)
-        self.patches.append(patches)  # one for each time that this block is open
-        return self.watcher.calls
+        self.open.append(ExitStack())
+        self.open[-1].enter_context(_pipelines())
+        return self.open[-1].enter_context(watching(self.watcher))
 
-    def __exit__(self, kind, error, trace) -> None:
-        self.patches.pop().close()
-        with _lock:
-            _watchers.remove(self.watcher)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.open.pop().close()
         self.watcher.last = None
         self.watcher.let_go(error)
         if isinstance(error, Exception) and not any(call.error is error for call in self.watcher.calls):
-            self.watcher.calls.outside = apply_rules(Request(tokenizer=self.watcher.tokenizer, error=error))
+            self.watcher.calls.outside = apply_rules(Call(tokenizer=self.watcher.tokenizer, error=error))
             _explain(error, self.watcher.calls.outside)
 
 
-class _Watcher:
-    def __init__(self, model, tokenizer):
-        self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
-        self.last: tuple[Request, Report] | None = None  # for what is decoded after its call
+class Watcher:
+    """What one block sees, and what it keeps of it."""
 
-    def sees(self, model) -> bool:
+    def __init__(self, model: Any = None, tokenizer: Any = None, own_thread: bool = False):
+        self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
+        self.thread = threading.get_ident() if own_thread else None
+        self.last: Call | None = None  # for what is decoded after it
+
+    def sees(self, model: Any) -> bool:
+        if self.thread not in (None, threading.get_ident()):
+            return False
         if self.model is None or self.model is model:
             return True
         return isinstance(self.model, torch.nn.Module) and any(module is model for module in self.model.modules())
@@ -130,93 +114,92 @@ class _Watcher:
     def let_go(self, leaving: BaseException | None = None) -> None:
         """Free what the tracebacks of errors hold on to: the cache and the logits of calls that raised.
 
-        Not those of the error that leaves the block, which a debugger may want to look into.
+        Only frames of the libraries are cleared, never the caller's own; and not those of the error that leaves the
+        block, which a debugger may want to look into.
         """
         for call in list(self.calls):
-            error = call.error
-            while error is not None and call.error is not leaving:
-                traceback.clear_frames(error.__traceback__)
+            error, seen = call.error, set()
+            while error is not None and error is not leaving and error not in seen:
+                seen.add(error)
+                _clear_library_frames(error.__traceback__)
                 error = error.__context__
 
     def report_of(self, error: BaseException) -> Report:
         return next((call.report for call in reversed(self.calls) if call.error is error), Report())
 
-    def keep(self, request: Request, output: Any, noted: Noted) -> None:
+    def keep(self, call: Call, output: Any, heard: Heard | None) -> None:
         """Add the call and its report to `calls`. Whatever goes wrong here stays here."""
+        ids = getattr(output, "sequences", output)
         try:
-            request.call = None if request.error else _call(request, output, noted)
+            if isinstance(ids, torch.Tensor) and heard is not None and not ENCODER_DECODER(call):
+                call.output_ids = ids.cpu()
+                call.rows = rows_of(call, heard)
         except Exception:
+            call.output_ids = None
             _log.debug("the rows of a call could not be read", exc_info=True)
         try:
-            report = apply_rules(request)
-            call = request.call or _no_call(request, noted)
-            parts = (getattr(call, part.name) for part in fields(Call))
-            self.calls.append(WatchedCall(*parts, report=report, error=request.error))
-            self.last = (request, report) if request.call else None
-            for heavy in ("past_key_values", "inputs_embeds", "pixel_values"):
-                request.arguments.pop(heavy, None)
+            call.report = apply_rules(call)
+            call.release()
+            self.calls.append(call)
+            self.last = call if call.made else None
         except Exception:
             _log.debug("a call could not be recorded", exc_info=True)
 
 
-class _NanWatcher(LogitsProcessor):
-    """Notes the rows of which a logit is NaN, on the model's own device. Returns the scores untouched."""
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[Calls]:
+    """Let the watcher see every generate call and every decoding while the block is open."""
+    with _GENERATE, _DECODE, _BATCH_DECODE:
+        with _lock:
+            _watchers.append(watcher)
+        try:
+            yield watcher.calls
+        finally:
+            with _lock:
+                _watchers.remove(watcher)
 
-    def __init__(self):
-        self.rows: torch.Tensor | None = None
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        bad = scores.isnan().any(dim=-1)
-        self.rows = bad if self.rows is None or self.rows.shape != bad.shape else self.rows | bad
-        return scores
-
-
-def _watched_generate(original, /, *args, **kwargs):
+def _watched_generate(original: Callable, /, *args: Any, **kwargs: Any) -> Any:
     model = args[0] if args else kwargs.get("self")
     watchers = [watcher for watcher in dict.fromkeys(_watchers) if watcher.sees(model)]
     if not watchers or getattr(_inside, "generate", False):
         return original(*args, **kwargs)
     for watcher in watchers:
         watcher.let_go()
-    pipeline, asked = _pipeline()
-    arguments = _arguments(args, kwargs)
-    found = _tokenizer_of(arguments, pipeline)
-    requests = [Request(model, watcher.tokenizer or found, arguments, asked) for watcher in watchers]
-    for request in requests:
-        request.read_inputs()
-    nan = _NanWatcher()
-    args, kwargs = _with_processor(args, kwargs, nan)
+    calls = [_call(watcher, model, _arguments(args, kwargs)) for watcher in watchers]
+    heard = _listen(calls[0])
+    if heard is not None:
+        args, kwargs = heard.join(args, kwargs)
     output = error = None
     _inside.generate = True
     try:
-        with noting() as noted:
-            output = original(*args, **kwargs)
+        output = original(*args, **kwargs)
         return output
     except BaseException as raised:
         error = raised
         raise
     finally:
         _inside.generate = False
-        for watcher, request in zip(watchers, requests, strict=True):
-            request.error, request.nan_rows = error, _nan_rows(nan)
-            watcher.keep(request, output, noted)
+        for watcher, call in zip(watchers, calls, strict=True):
+            call.error, call.nan_rows = error, heard.nan_rows if heard else []
+            watcher.keep(call, output, heard)
         if error is not None:
             _explain(error, watchers[0].report_of(error))
 
 
-def _call(request: Request, output: Any, noted: Noted) -> Call | None:
-    """The recorded call; None where generate returned something without ids, or has an encoder."""
-    if ENCODER_DECODER(request) or not isinstance(getattr(output, "sequences", output), torch.Tensor):
+def _call(watcher: Watcher, model: Any, arguments: dict[str, Any]) -> Call:
+    """The call as it is asked for, its ids and its mask read before it is made."""
+    pipeline, asked = getattr(_inside, "pipeline", (None, None))
+    call = Call(model, watcher.tokenizer or _tokenizer_of(arguments, pipeline), arguments, asked)
+    call.read_inputs()
+    return call
+
+
+def _listen(call: Call) -> Heard | None:
+    try:
+        return Heard(call)
+    except (TypeError, ValueError, AttributeError):  # settings of a wrong type: generate is about to say so itself
         return None
-    inputs = {**request.arguments, "input_ids": request.input_ids}
-    if not noted.told:
-        noted.settings = merged_settings(request.model, request.arguments, request.width)
-    return make_call(inputs, output, noted, request.tokenizer)
-
-
-def _no_call(request: Request, noted: Noted) -> Call:
-    ids = request.input_ids if request.input_ids is not None else torch.empty((0, 0), dtype=torch.long)
-    return Call(ids.cpu(), torch.ones_like(ids).cpu(), ids[:0].cpu(), noted.settings or GenerationConfig(), [])
 
 
 def _explain(error: BaseException, report: Report) -> None:
@@ -234,7 +217,15 @@ def _explain(error: BaseException, report: Report) -> None:
         _log.debug("an exception could not be explained", exc_info=True)
 
 
-def _arguments(args: tuple, kwargs: dict) -> dict:
+def _clear_library_frames(trace: TracebackType | None) -> None:
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith(("transformers", "torch.", "pitfalls.")):
+            with suppress(RuntimeError):  # it is still running
+                trace.tb_frame.clear()
+        trace = trace.tb_next
+
+
+def _arguments(args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     """All arguments by their names, without the model; those that were left out are left out."""
     try:
         bound = _SIGNATURE.bind(*args, **kwargs).arguments
@@ -245,52 +236,40 @@ def _arguments(args: tuple, kwargs: dict) -> dict:
     return {name: value for name, value in bound.items() if name != "custom_generate" or value is not None}
 
 
-def _with_processor(args: tuple, kwargs: dict, processor: LogitsProcessor) -> tuple[tuple, dict]:
-    """The same arguments with one more logits processor: the fourth positional one of `generate`, or a keyword."""
-    given = args[3] if len(args) > 3 else kwargs.get("logits_processor")
-    if kwargs.get("custom_generate") is not None or not isinstance(given, (list, tuple, NoneType)):
-        return args, kwargs  # what is no list of processors, generate is about to refuse
-    more = LogitsProcessorList([*(given or []), processor])
-    return ((*args[:3], more, *args[4:]), kwargs) if len(args) > 3 else (args, {**kwargs, "logits_processor": more})
-
-
-def _nan_rows(nan: _NanWatcher) -> list[int]:
-    try:
-        return [] if nan.rows is None else nan.rows.nonzero().flatten().tolist()
-    except Exception:  # a GPU that failed answers nothing any more
-        return []
-
-
-def _frames():
-    frame = sys._getframe(1)
-    while frame := frame.f_back:
-        yield frame, frame.f_globals.get("__name__", "")
-
-
-def _pipeline() -> tuple[Any, set[str] | None]:
-    """The text-generation pipeline that made this call, and the settings that its caller gave; else (None, None)."""
-    pipeline, asked = None, None
-    for frame, module in _frames():
-        if module != "transformers.pipelines.text_generation":
-            continue
-        pipeline = frame.f_locals.get("self")
-        asked = set(getattr(pipeline, "_generate_kwargs", {}))
-        if frame.f_code.co_name == "__call__":
-            given = frame.f_locals.get("kwargs", {})
-            config = given.get("generation_config")
-            of_config = config.to_diff_dict() if isinstance(config, GenerationConfig) else ()
-            return pipeline, asked | set(given) | set(of_config)
-    return pipeline, asked
-
-
-def _tokenizer_of(arguments: dict, pipeline):
+def _tokenizer_of(arguments: dict[str, Any], pipeline: Any) -> Any:
     for place in (pipeline, arguments.get("streamer")):
         if isinstance(getattr(place, "tokenizer", None), PreTrainedTokenizerBase):
             return place.tokenizer
     return arguments.get("tokenizer")
 
 
-def _watched_decode(original, /, *args, **kwargs):
+# --- pipelines ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _pipelines() -> Patch:
+    """While it is open, a thread knows the text-generation pipeline that it is in."""
+    from transformers import TextGenerationPipeline  # a third of a second, and `record` does without it
+
+    return Patch(TextGenerationPipeline, "__call__", _watched_pipeline)
+
+
+def _watched_pipeline(original: Callable, pipeline: Any, /, *args: Any, **kwargs: Any) -> Any:
+    before = getattr(_inside, "pipeline", (None, None))
+    config = kwargs.get("generation_config")
+    of_config = config.to_diff_dict() if isinstance(config, GenerationConfig) else ()
+    made_with = getattr(pipeline, "_generate_kwargs", ())  # private to transformers: what its maker asked for
+    _inside.pipeline = pipeline, {*made_with, *kwargs, *of_config}
+    try:
+        return original(pipeline, *args, **kwargs)
+    finally:
+        _inside.pipeline = before
+
+
+# --- decoding ----------------------------------------------------------------------------------------------------
+
+
+def _watched_decode(original: Callable, /, *args: Any, **kwargs: Any) -> Any:
     if not _watchers or getattr(_inside, "decode", False):
         return original(*args, **kwargs)
     _inside.decode = True  # decoding a batch decodes its rows, and so do the rules
@@ -302,28 +281,36 @@ def _watched_decode(original, /, *args, **kwargs):
         _inside.decode = False
 
 
-def _look_at_decoding(self, token_ids=None, skip_special_tokens=None, sequences=None, **kwargs) -> None:
+def _look_at_decoding(
+    self: Any, token_ids: Any = None, skip_special_tokens: bool | None = None, sequences: Any = None, **kwargs: Any
+) -> None:
     """Let the rules about decoding look at the latest call: by the caller, not by a pipeline, a streamer or a rule."""
-    caller = next((module for _, module in _frames() if module not in (__name__, "pitfalls.inspector.patching")), "")
-    if caller.startswith(("transformers.", "pitfalls.")):
+    if _caller().startswith(("transformers.", "pitfalls.")):
         return
     try:
         ids = _lists(token_ids if token_ids is not None else sequences)
         if not isinstance(ids, list) or not ids:
             return
-        for watcher in list(_watchers):
-            request, report = watcher.last or (None, None)
-            if request is None or request.tokenizer is not self:
+        for call in [watcher.last for watcher in _watchers]:
+            if call is None or call.tokenizer is not self:
                 continue
             for row in ids if isinstance(ids[0], list) else [ids]:
-                request.decoded = Decoded(row, skip_special_tokens)
-                for finding in filter(None, (RULES[name](request) for name in DECODING_RULES)):
-                    report.add(finding)
+                call.decoded = Decoded(row, skip_special_tokens)
+                for finding in filter(None, (RULES[name](call) for name in DECODING_RULES)):
+                    call.report.add(finding)
     except Exception:
         _log.debug("a decoding could not be looked at", exc_info=True)
 
 
-def _lists(ids):
+def _caller() -> str:
+    """The module from which the decoding was asked for."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__") in (__name__, Patch.__module__):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _lists(ids: Any) -> Any:
     """Ids as lists, where they are tensors or arrays, or lists of those."""
     ids = ids.tolist() if hasattr(ids, "tolist") else ids
     return [_lists(row) for row in ids] if isinstance(ids, (list, tuple)) else ids

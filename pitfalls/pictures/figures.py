@@ -15,7 +15,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from pitfalls.inspector.recording import Call, Candidate, Step
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.rows import Candidate, Step
 from pitfalls.pictures.drawing import (
     BAR,
     STYLES,

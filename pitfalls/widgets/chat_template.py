@@ -6,7 +6,8 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from pitfalls import pictures
-from pitfalls.inspector.recording import Step, record
+from pitfalls.inspector.recording import record
+from pitfalls.inspector.rows import Step
 from pitfalls.pictures.drawing import percent, visible
 from pitfalls.pictures.figures import chat_parts
 from pitfalls.widgets import markup

@@ -6,7 +6,8 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from pitfalls import pictures
-from pitfalls.inspector.recording import Call, Row
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.rows import Row
 from pitfalls.pictures.drawing import short, token_text
 from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play

@@ -7,8 +7,9 @@ import torch
 from matplotlib.figure import Figure
 
 from pitfalls import pictures
-from pitfalls.inspector.recording import Call, Candidate, record
-from pitfalls.inspector.request import Request
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.recording import record
+from pitfalls.inspector.rows import Candidate
 from pitfalls.pictures.drawing import percent, token_text, visible
 from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, encode
@@ -63,13 +64,13 @@ class Loop(Play):
     def _leave(self, call: Call, at: int, candidate: Candidate) -> Call:
         ids = [*call.new_ids[:at], candidate.token_id]
         steps = [*call.steps[:at], replace(call.steps[at], chosen=candidate)]
-        ends = candidate.token_id in Request(self.model).end_ids
+        ends = candidate.token_id in Call(self.model).end_ids
         row = replace(call.rows[0], new_ids=ids, steps=steps, stopped_by="end-of-sequence" if ends else "length")
         if not ends and len(ids) < self.new:
             given = torch.tensor([[*call.prompt_ids, *ids]], device=self.model.device)
             inputs = {"input_ids": given, "attention_mask": torch.ones_like(given)}
             rest = self._generate(inputs, self.new - len(ids))
-            row = replace(row, new_ids=ids + rest.new_ids, steps=steps + rest.steps, stopped_by=rest.stopped_by)
+            row = replace(row, new_ids=ids + rest.new_ids, steps=[*steps, *rest.steps], stopped_by=rest.stopped_by)
         text = self.tokenizer.decode(row.new_ids, skip_special_tokens=True)
         return replace(call, rows=[replace(row, new_text=text)])
 

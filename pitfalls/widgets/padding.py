@@ -7,7 +7,8 @@ import torch
 from matplotlib.figure import Figure
 
 from pitfalls import pictures
-from pitfalls.inspector.recording import Row, record
+from pitfalls.inspector.recording import record
+from pitfalls.inspector.rows import Row
 from pitfalls.pictures.drawing import short, token_text, visible
 from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, check_window

@@ -10,7 +10,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 from transformers.utils import logging
 
-from pitfalls.inspector.request import Request
+from pitfalls.inspector.call import Call
 from pitfalls.widgets import markup
 
 
@@ -87,7 +87,7 @@ def encode(model, tokenizer, text: str, new: int):
 
 
 def check_window(model, tokens: int) -> None:
-    window = Request(model).window
+    window = Call(model).window
     if window and tokens > window:
         raise ValueError(f"With its answer this makes {tokens:,} tokens; the model's window is {window:,}. Shorten it.")
 

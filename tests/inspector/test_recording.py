@@ -1,24 +1,27 @@
 """A recorded call is the plain call, and what it tells about it is true."""
 
 import copy
-from dataclasses import fields, is_dataclass
 from math import log2
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import (
+    EosTokenCriteria,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MaxLengthCriteria,
+    MaxTimeCriteria,
     RepetitionPenaltyLogitsProcessor,
     StoppingCriteria,
 )
 from transformers.generation import utils as generation_utils
 
 from pitfalls import record
-from pitfalls.inspector import recording
-from pitfalls.inspector.recording import CANDIDATES
+from pitfalls.inspector import watching
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.listening import CANDIDATES
 from tests.helpers import Collector, Script
 
 VOCABULARY, END = 300, 2
@@ -71,7 +74,7 @@ def plain(model, inputs, **settings) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.sequences
 
 
-def says(model, tokenizer, *new: list[int], inputs=WORDS, **settings) -> recording.Call:
+def says(model, tokenizer, *new: list[int], inputs=WORDS, **settings) -> Call:
     """A recorded call in which the rows say the given ids."""
     width = (inputs["input_ids"] if isinstance(inputs, dict) else inputs).shape[1]
     settings = {"max_new_tokens": 6, "logits_processor": [Script(width, *new)]} | settings
@@ -207,24 +210,6 @@ def test_no_trace_after_an_error(tokenizer):
     assert set(vars(model)) == before
 
 
-@pytest.mark.parametrize("criteria", [[], [Broken()]])
-def test_the_models_own_hook_is_called_and_put_back(criteria, tokenizer):
-    model = tiny_model()
-    original, called = model._get_stopping_criteria, []
-
-    def own(*args, **kwargs):
-        called.append(True)
-        return original(*args, **kwargs)
-
-    model._get_stopping_criteria = own
-    try:
-        record(model, tokenizer, WORDS, max_new_tokens=1, stopping_criteria=criteria)
-    except RuntimeError:
-        assert criteria
-    assert vars(model)["_get_stopping_criteria"] is own
-    assert called == [True]
-
-
 # --- why each row stopped ----------------------------------------------------------------------------------------
 
 
@@ -333,37 +318,48 @@ def test_prompt_lookup_stops_at_the_end_token(tiny, tokenizer):
     assert call.stopped_by == "end-of-sequence" and call.new_ids.index(end) == len(call.new_ids) - 1
 
 
-# A wrapped model, or a later transformers, may not have the private method that the reasons come from.
-
-
-@pytest.fixture
-def without_hook(tiny):
-    return SimpleNamespace(config=tiny.config, generation_config=tiny.generation_config, generate=tiny.generate)
-
-
 @pytest.mark.parametrize(
     ("settings", "max_length"),
     [
         ({"max_new_tokens": 5}, 8),
-        ({"max_new_tokens": None, "max_length": 9}, 9),
-        ({"max_new_tokens": None}, 23),
-        ({"max_new_tokens": None, "generation_config": GenerationConfig(max_new_tokens=5)}, 8),
+        ({"max_length": 9}, 9),
+        ({}, 23),
+        ({"generation_config": GenerationConfig(max_new_tokens=5)}, 8),
     ],
 )
-def test_without_the_hook(settings, max_length, without_hook, tokenizer):
-    settings = {name: value for name, value in settings.items() if value is not None}
-    script = {"logits_processor": [Script(3, [90] * 3 + [END])]}
-    ended = record(without_hook, tokenizer, WORDS, **settings, **script)
+def test_a_model_that_only_hands_its_calls_on(settings, max_length, tiny, tokenizer):
+    wrapped = SimpleNamespace(config=tiny.config, generate=lambda **kwargs: tiny.generate(**kwargs))
+    ended = record(wrapped, tokenizer, WORDS, **settings, logits_processor=[Script(3, [90] * 3 + [END])])
     assert (ended.new_ids, ended.stopped_by) == ([90, 90, 90, END], "end-of-sequence")
     assert ended.settings.eos_token_id == END and ended.settings.max_length == max_length
     assert ended.steps[3].end_probability == pytest.approx(1)
-    cut = record(without_hook, tokenizer, WORDS, **settings, logits_processor=[Script(3, [90])])
+    cut = record(wrapped, tokenizer, WORDS, **settings, logits_processor=[Script(3, [90])])
     assert (len(cut.new_ids), cut.stopped_by) == (max_length - 3, "length")
 
 
-def test_without_the_hook_end_ids_of_the_caller(without_hook, tokenizer):
-    call = says(without_hook, tokenizer, [90, 91, 92], eos_token_id=[5, 91])
-    assert (call.new_ids, call.stopped_by) == ([90, 91], "end-of-sequence")
+def test_a_generate_of_another_library(tokenizer):
+    stranger = SimpleNamespace(config=SimpleNamespace(is_encoder_decoder=False), generate=lambda **kwargs: None)
+    with pytest.raises(TypeError, match="needs a model of transformers; generate of this SimpleNamespace is another"):
+        record(stranger, tokenizer, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "why"),
+    [(MaxLengthCriteria(5), "length"), (EosTokenCriteria(90), "end-of-sequence"), (MaxTimeCriteria(0.0), "time")],
+)
+def test_a_criterion_of_transformers_that_the_caller_gives(criterion, why, tiny, tokenizer):
+    """They take the place of those that generate makes itself, so they go in as they are."""
+    call = says(tiny, tokenizer, [80, 90], max_new_tokens=9, stopping_criteria=[criterion])
+    assert (len(call.new_ids), call.stopped_by) == (1 if why == "time" else 2, why)
+
+
+def test_a_stop_string_that_begins_in_the_prompt(tiny, tokenizer):
+    ids = tokenizer("a;", return_tensors="pt")["input_ids"]
+    call = says(tiny, tokenizer, [ids[0, 0].item(), ids[0, 1].item()], inputs=ids, stop_strings=[";a"])
+    assert (len(call.new_ids), call.stopped_by) == (1, "stop-string")
+    prompt = tokenizer("; a;a", return_tensors="pt")["input_ids"]
+    free = says(tiny, tokenizer, [90], inputs=prompt, stop_strings=[";a"], max_new_tokens=2)
+    assert (len(free.new_ids), free.stopped_by) == (2, "length"), "one that ends in the prompt stops nothing"
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
@@ -528,28 +524,36 @@ def test_a_step_that_generate_takes_back(tiny, tokenizer, monkeypatch):
     assert call.rows == expected.rows and len(call.steps) == 3
 
 
-def leaves(thing):
-    if is_dataclass(thing):
-        thing = [getattr(thing, field.name) for field in fields(thing)]
-    if isinstance(thing, (list, tuple)):
-        return [leaf for item in thing for leaf in leaves(item)]
-    return [thing]
+def test_nothing_of_the_vocabularys_size_is_kept(tiny, tokenizer, monkeypatch):
+    listeners, original = [], watching.Heard
+    monkeypatch.setattr(watching, "Heard", lambda call: listeners.append(original(call)) or listeners[-1])
+    call = record(tiny, tokenizer, BATCH, max_new_tokens=5)
+    kept = [value for value in vars(listeners[0].processor).values() if isinstance(value, torch.Tensor)]
+    assert kept and max(tensor.numel() for tensor in kept) <= 16 * 3 * (3 + 2 * CANDIDATES)
+    assert call.rows[0].steps.kept.numel() <= 5 * 3 * (3 + 2 * CANDIDATES)
 
 
-def test_steps_hold_no_tensor(tiny, tokenizer):
-    call = record(tiny, tokenizer, WORDS, max_new_tokens=3)
-    held = leaves(call.steps)
-    assert {type(leaf) for leaf in held} == {int, float, str}
-    assert len(held) == len(call.steps) * (3 * (CANDIDATES + 1) + 2)
+def test_steps_can_be_cut_joined_and_compared(greedy):
+    steps = greedy.steps
+    assert steps[:2] == [steps[0], steps[1]] and [*steps[:2], *steps[2:]] == steps and steps[-1] == list(steps)[-1]
+    assert steps != steps[:2] and repr(steps[:1]) == repr([steps[0]])
 
 
-def test_nothing_of_the_vocabularys_size_is_kept_while_generating(tiny, tokenizer, monkeypatch):
-    watchers, original = [], recording._StepWatcher
-    monkeypatch.setattr(recording, "_StepWatcher", lambda noted: watchers.append(original(noted)) or watchers[-1])
-    record(tiny, tokenizer, BATCH, max_new_tokens=5)
-    kept = [tensor for step in watchers[0].kept for tensor in step] + watchers[0].chosen
-    assert len(kept) == 5 * 5
-    assert max(tensor.untyped_storage().nbytes() for tensor in kept) <= 3 * CANDIDATES * 8
+def test_large_ids_are_kept_exactly(tokenizer):
+    model = tiny_model(262_144)
+    step = says(model, tokenizer, [262_143, 262_142], max_new_tokens=2).steps[1]
+    assert step.chosen.token_id == step.candidates[0].token_id == 262_142
+
+
+def test_without_a_tokenizer_the_texts_are_empty(tiny):
+    call = record(tiny, None, WORDS, max_new_tokens=3)
+    assert len(call.new_ids) == 3 and call.new_text == call.steps[0].chosen.text == ""
+    assert call.steps[0].chosen.token_id == call.new_ids[0]
+
+
+def test_a_recorded_call_has_a_report(model, tokenizer):
+    call = record(model, tokenizer, tokenizer("What is the capital of France?", return_tensors="pt"), max_new_tokens=9)
+    assert "prompt-template" in call.report.rules and "prompt-template" in repr(call)
 
 
 def test_scores_that_are_not_numbers(tokenizer):
@@ -601,4 +605,4 @@ def test_repr_tells_each_row_in_a_line(tiny, tokenizer):
     stop = tokenizer("\n").input_ids[0]
     lines = repr(says(tiny, tokenizer, [stop, END], [90], [90], inputs=BATCH, max_new_tokens=3)).splitlines()
     assert lines[0] == r"row 0: 1 prompt tokens, 2 new, stopped by end-of-sequence: '\n'"
-    assert len(lines) == 3 and lines[1].startswith("row 1: 3 prompt tokens, 3 new, stopped by length: ")
+    assert lines[1].startswith("row 1: 3 prompt tokens, 3 new, stopped by length: ")

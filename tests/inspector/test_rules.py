@@ -25,10 +25,10 @@ from transformers import pipeline as make_pipeline
 from transformers.generation import GenerationMixin
 
 import pitfalls
+from pitfalls.inspector.call import Call
 from pitfalls.inspector.chat_format import chat_format
 from pitfalls.inspector.checking import RULES
-from pitfalls.inspector.request import Request
-from pitfalls.inspector.rule import SEVERITIES
+from pitfalls.inspector.report import SEVERITIES
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -294,7 +294,25 @@ def test_a_rule_is_well_formed(name):
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_says_nothing_about_nothing(name):
-    assert RULES[name](Request()) is None
+    assert RULES[name](Call()) is None
+
+
+@pytest.mark.parametrize("role", ["unk_token", "bos_token"])
+def test_a_special_token_that_is_an_empty_text(role, model, tokenizer, caplog):
+    """In transformers 5.23 such a tokenizer recurses for ever when it is asked for `unk_token_id`."""
+    odd = copy.deepcopy(tokenizer)
+    setattr(odd, role, "")
+    inputs = tokenizer(
+        ["1, 2, 3?", "What is the capital of France?"], padding=True, padding_side="right", return_tensors="pt"
+    )
+    for asked in (tokenizer, odd):
+        with pitfalls.watch(model, asked) as calls:
+            output = model.generate(**inputs, max_new_tokens=1)
+            asked.decode(output[0], skip_special_tokens=True)
+        found = pitfalls.check(model, asked, inputs).rules
+        assert {"padding-side", "prompt-template", "length"} <= found
+        assert {"padding-side", "prompt-template"} <= calls[0].report.rules
+    assert not [record for record in caplog.records if record.name == "pitfalls"]
 
 
 @pytest.mark.parametrize("chat", CHATS)
@@ -818,6 +836,20 @@ def test_model_defaults_names_what_the_model_brings(tiny, tokenizer):
     found = rules(sampler, tokenizer, ids([50]), do_sample=True)["model-defaults"]
     assert "temperature=0.6" in found.message and "do_sample" not in found.message
     assert "model-defaults" in watched(sampler, tokenizer, ids([50]))
+
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ({"top_k": 1}, True), ({"top_k": 50}, False), ({"top_k": 0}, False),
+        ({"repetition_penalty": 2}, True), ({"repetition_penalty": 2.0}, True), ({"repetition_penalty": 1}, False),
+        ({"temperature": 1}, False), ({"top_p": 0.5}, True), ({"min_p": 0.1}, True), ({"min_p": 0}, False),
+    ],
+)  # fmt: skip
+def test_model_defaults_knows_what_changes_something_from_what_does_not(own, named, tiny, tokenizer):
+    ((name, value),) = own.items()
+    found = rules(variant(tiny, **own), tokenizer, ids([50]), do_sample=True).get("model-defaults")
+    assert (found is not None and f"{name}={value} came" in found.message) is named
 
 
 def test_model_defaults_where_the_caller_decides(tiny, tokenizer):
@@ -1613,7 +1645,7 @@ def test_removed_keyword(keyword, tokenizer):
 
 def test_removed_keyword_is_not_any_keyword(tokenizer):
     assert not explained(None, tokenizer, lambda: LlamaForCausalLM(tiny_model(9).config, quux=True))
-    assert RULES["removed-keyword"](Request(error=KeyError("load_in_4bit"))) is None
+    assert RULES["removed-keyword"](Call(error=KeyError("load_in_4bit"))) is None
 
 
 # --- stop-strings ------------------------------------------------------------------------------------------------
@@ -1688,7 +1720,7 @@ def test_nan_logits():
     note = explained(broken, None, lambda: broken.generate(**ids([50]), do_sample=True))["nan-logits"]
     assert "error: nan-logits" in note
     error = RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
-    assert "no number to draw from" in RULES["nan-logits"](Request(error=error)).message
+    assert "no number to draw from" in RULES["nan-logits"](Call(error=error)).message
 
 
 def test_nan_logits_names_the_row():
@@ -1752,13 +1784,13 @@ def test_device_of_the_inputs_is_another(tokenizer):
         in rules(located("cpu"), None, torch.zeros((1, 2), device="meta"))["device"].message
     )
     error = RuntimeError("Expected all tensors to be on the same device, but found two")
-    assert RULES["device"](Request(error=error)).severity == "error"
+    assert RULES["device"](Call(error=error)).severity == "error"
 
 
 def test_device_is_the_same_or_unknown(tiny, tokenizer):
     assert "device" not in rules(tiny, tokenizer, ids([50]))
     assert "device" not in rules(None, tokenizer, ids([50]))
-    assert RULES["device"](Request(error=RuntimeError("out of memory"))) is None
+    assert RULES["device"](Call(error=RuntimeError("out of memory"))) is None
 
 
 def test_a_model_whose_weights_are_offloaded_takes_its_inputs_from_anywhere(tokenizer):

@@ -45,6 +45,7 @@ from transformers import (
     StoppingCriteriaList,
     T5Config,
     T5ForConditionalGeneration,
+    TextGenerationPipeline,
     TextStreamer,
     TopKLogitsWarper,
     __version__,
@@ -76,7 +77,7 @@ TEMPLATE = (
 CHAT = [{"role": "user", "content": "w50 w60"}]
 PATCHED = [
     (GenerationMixin, "generate"),
-    (GenerationMixin, "_get_stopping_criteria"),
+    (TextGenerationPipeline, "__call__"),
     (PreTrainedTokenizerBase, "decode"),
     (PreTrainedTokenizerBase, "batch_decode"),
 ]
@@ -713,10 +714,10 @@ def test_one_note_where_the_same_error_object_is_raised_twice(tiny, words):
 
 
 def test_a_report_that_can_not_be_written_does_not_hide_the_error(tiny, words, monkeypatch, caplog):
-    def broken(*args):
-        raise OSError("no metadata")
+    def broken(self):
+        raise OSError("no text")
 
-    monkeypatch.setattr("pitfalls.inspector.rule.metadata.metadata", broken)
+    monkeypatch.setattr(Report, "__str__", broken)
     with watch(tiny, words) as calls, pytest.raises(ValueError, match="max_new_token"):
         tiny.generate(WORDS, max_new_token=3)
     assert "unknown-argument" in calls[0].report.rules
@@ -733,7 +734,7 @@ def test_a_rule_that_fails_changes_nothing(tiny, words, monkeypatch, caplog):
         tiny.generate(**RIGHT_PADDED, max_new_tokens=2)
     assert "padding-side" in calls[0].report.rules
     said = [record.getMessage() for record in caplog.records if record.name == "pitfalls"]
-    assert said == ["the rule broken failed"] * 2
+    assert said == ["the rule broken could not look at this call (OSError)", "the rule broken failed"] * 2
     caplog.clear()
 
 
@@ -741,7 +742,7 @@ def test_rows_that_can_not_be_read_are_a_call_all_the_same(tiny, words, monkeypa
     def broken(*args):
         raise OSError("no rows")
 
-    monkeypatch.setattr(watching, "make_call", broken)
+    monkeypatch.setattr(watching, "rows_of", broken)
     with watch(tiny, words) as calls:
         output = tiny.generate(**RIGHT_PADDED, max_new_tokens=2)
     assert output.shape == (2, 5) and len(calls) == 1 and calls[0].rows == []
@@ -1216,6 +1217,39 @@ def test_an_error_frees_the_cache_at_the_end_of_the_block(words, small_heap):
     gc.collect()
     assert seen["cache"]() is None and seen["logits"]() is None
     assert calls[0].error is not None
+
+
+def test_an_error_leaves_the_callers_own_frames_as_they_are(words):
+    model = tiny_model()
+
+    def read():
+        mine = "what a debugger would look at"
+        model.generate(WORDS, max_new_tokens=9, logits_processor=[Raises(RuntimeError("mine"))])
+        return mine
+
+    with watch(model, words):
+        try:
+            read()
+        except RuntimeError as raised:
+            error = raised
+        model.generate(WORDS, max_new_tokens=1)
+    trace, seen = error.__traceback__, {}
+    while trace:
+        if trace.tb_frame.f_globals["__name__"] == __name__:
+            seen[trace.tb_frame.f_code.co_name] = trace.tb_frame.f_locals
+        trace = trace.tb_next
+    assert seen["read"]["mine"] == "what a debugger would look at"
+    assert seen["__call__"]["self"].error is error, "the caller's processor"
+
+
+def test_errors_that_name_each_other_as_their_context(tiny, words):
+    one, other = RuntimeError("one"), RuntimeError("other")
+    with watch(tiny, words) as calls:
+        with pytest.raises(RuntimeError):
+            tiny.generate(WORDS, max_new_tokens=9, logits_processor=[Raises(one)])
+        one.__context__, other.__context__ = other, one
+        tiny.generate(WORDS, max_new_tokens=1)
+    assert [call.error for call in calls] == [one, None]
 
 
 def test_models_and_tokenizers_are_not_kept_after_the_block(words, small_heap):

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, TextStreamer
 from transformers.generation import GenerationMixin
 
-from pitfalls.inspector.request import Request
+from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import GENERATE, rule
 
 LESSON = "08_your_own_code"
@@ -43,13 +43,13 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
     fix="print(model.config.is_encoder_decoder)  # True: the output holds the answer alone",
     source="https://huggingface.co/docs/transformers/main/en/llm_tutorial",
 )
-def encoder_decoder(request: Request):
+def encoder_decoder(call: Call):
     """This model has an encoder, and the rules are about decoder-only models: no other rule is applied.
 
     With an encoder (T5, BART, Whisper) the output has no prompt in it, padding on the right is correct, and lengths
     count the decoder only.
     """
-    if getattr(getattr(request.model, "config", None), "is_encoder_decoder", False):
+    if getattr(getattr(call.model, "config", None), "is_encoder_decoder", False):
         return "An encoder-decoder model: the rules for decoder-only models are not applied."
     return None
 
@@ -61,14 +61,14 @@ def encoder_decoder(request: Request):
     fix=GENERATE,
     source="https://github.com/algorithmicsuperintelligence/optillm/pull/320",
 )
-def positional_inputs(request: Request):
+def positional_inputs(call: Call):
     """`generate` or the model got something else than a tensor of token ids as its input.
 
     Since transformers 5, `apply_chat_template(…, return_tensors="pt")` returns a BatchEncoding, as the tokenizer does.
     As one argument it ends in an AttributeError without a message. Two stars hand over its ids and its mask by name.
     """
-    given = request.given_ids
-    if isinstance(given, Mapping) or _asked_a_batch_encoding(request.error):
+    given = call.given_ids
+    if isinstance(given, Mapping) or _asked_a_batch_encoding(call.error):
         name = type(given).__name__ if isinstance(given, Mapping) else "BatchEncoding"
         return f'A {name} stands where a tensor of ids belongs: write `**inputs`, or `inputs["input_ids"]`.'
     if isinstance(given, str) or (isinstance(given, (list, tuple)) and given and isinstance(given[0], str)):
@@ -87,18 +87,18 @@ def positional_inputs(request: Request):
     fix=GENERATE,
     source="https://github.com/EleutherAI/pythia/issues/36",
 )
-def unknown_argument(request: Request):
+def unknown_argument(call: Call):
     """`generate` does not take one of the arguments.
 
     It checks its keywords against the model's forward method and the GenerationConfig, and raises a ValueError for any
     other: names of other libraries, misspelt ones, and keys that a tokenizer returns and this model has no use for.
     """
-    if request.model is None or not hasattr(request.model, "prepare_inputs_for_generation"):
+    if call.model is None or not hasattr(call.model, "prepare_inputs_for_generation"):
         return None
-    if isinstance(request.arguments.get("generation_config"), Mapping):
+    if isinstance(call.arguments.get("generation_config"), Mapping):
         return "generation_config is a dictionary: write GenerationConfig(**settings), or give the settings by name."
-    known = _known_arguments(type(request.model))
-    unknown = [name for name, value in request.arguments.items() if value is not None and name not in known]
+    known = _known_arguments(type(call.model))
+    unknown = [name for name, value in call.arguments.items() if value is not None and name not in known]
     for name in unknown:
         if name == "token_type_ids":
             return "This model takes no token_type_ids: give the tokenizer return_token_type_ids=False."
@@ -124,14 +124,14 @@ def unknown_argument(request: Request):
     """,
     source="https://github.com/hiyouga/LlamaFactory/issues/4157",
 )
-def removed_keyword(request: Request):
+def removed_keyword(call: Call):
     """`load_in_4bit` and `load_in_8bit` are no longer arguments of `from_pretrained`.
 
     Transformers 5 takes them only inside a BitsAndBytesConfig. Given bare they end in a TypeError of the model's
     constructor, or in a ValueError where a quantization_config is given too.
     """
-    if isinstance(request.error, (TypeError, ValueError)):
-        found = re.search(r"load_in_[48]bit", str(request.error))
+    if isinstance(call.error, (TypeError, ValueError)):
+        found = re.search(r"load_in_[48]bit", str(call.error))
         if found:
             return f"{found[0]} belongs into quantization_config=BitsAndBytesConfig({found[0]}=True)."
     return None
@@ -144,14 +144,14 @@ def removed_keyword(request: Request):
     fix='output = model.generate(**inputs, max_new_tokens=50, stop_strings=["."], tokenizer=tokenizer)',
     source="https://github.com/huggingface/transformers/issues/34571",
 )
-def stop_strings(request: Request):
+def stop_strings(call: Call):
     """Stop strings are given without the tokenizer that they are matched with.
 
     `generate` sees ids only, so it raises a ValueError unless it gets the tokenizer too. The stop strings may also come
     from the checkpoint's generation_config.json.
     """
-    if request.get("stop_strings") and request.arguments.get("tokenizer") is None:
-        return f"stop_strings={request.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+    if call.get("stop_strings") and call.arguments.get("tokenizer") is None:
+        return f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
     return None
 
 
@@ -169,20 +169,20 @@ def stop_strings(request: Request):
     """,
     source="https://huggingface.co/docs/transformers/main/en/generation_features#streaming",
 )
-def streamer(request: Request):
+def streamer(call: Call):
     """A streamer is given for more than one row, or for beam search.
 
     A text streamer prints one text as it grows. Beams change places while they grow, and several rows would be mixed:
     transformers raises a ValueError.
     """
-    if request.arguments.get("streamer") is None:
+    if call.arguments.get("streamer") is None:
         return None
-    beams, copies = request.get("num_beams") or 1, request.get("num_return_sequences") or 1
+    beams, copies = call.get("num_beams") or 1, call.get("num_return_sequences") or 1
     if isinstance(beams, int) and beams > 1:
         return f"A streamer can't follow num_beams={beams}: generate raises."
-    one_row = isinstance(request.arguments["streamer"], TextStreamer)  # others may take a batch
-    if one_row and (len(request.rows) > 1 or copies != 1):
-        return f"A streamer follows one row, and this call has {len(request.rows) * copies}: it raises."
+    one_row = isinstance(call.arguments["streamer"], TextStreamer)  # others may take a batch
+    if one_row and (len(call.token_rows) > 1 or copies != 1):
+        return f"A streamer follows one row, and this call has {len(call.token_rows) * copies}: it raises."
     return None
 
 

@@ -1,18 +1,18 @@
 """Rules about how the next token is chosen (lesson 5)."""
 
-from pitfalls.inspector.request import Request
+from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import rule
 
 LESSON = "05_decoding_mode"
 SAMPLE = "output = model.generate(**inputs, max_new_tokens=100, do_sample=True, temperature=0.7, top_p=0.9)"
 GREEDY = "output = model.generate(**inputs, max_new_tokens=100, do_sample=False)"
-NEUTRAL = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 50,
-    "min_p": None,
-    "typical_p": 1.0,
-}  # leave the distribution alone
+IDLE = {  # values that change nothing, or that another rule speaks about (a temperature of 0)
+    "temperature": (None, 0, 1),
+    "top_p": (None, 1),
+    "top_k": (None, 0, 50),
+    "min_p": (None, 0),
+    "typical_p": (None, 1),
+}
 LONGEST_LOOP = 60  # tokens
 LOOP_TURNS, LOOP_TOKENS = 3, 18  # a loop is seen when it turned so often, over so many tokens
 STRONG_PENALTY = 1.1
@@ -26,19 +26,19 @@ ALIKE = 0.6  # share of token pairs that two returned sequences have in common
     fix=SAMPLE,
     source="https://github.com/microsoft/DialoGPT/issues/45",
 )
-def decoding_mode(request: Request):
+def decoding_mode(call: Call):
     """Greedy decoding went round in a loop: the same words again and again until the budget was used up.
 
     Each repetition makes the next one likelier, and taking the likeliest token never leaves the circle. Small models
     and open-ended prompts do it most. Sampling gets out; so does `repetition_penalty=1.1` or `no_repeat_ngram_size=3`.
     Only the output shows it, so `check` can't.
     """
-    if not request.call or request.samples:
+    if not call.made or call.samples:
         return None
-    for n, row in enumerate(request.call.rows):
+    for n, row in enumerate(call.rows):
         period, turns = _loop(row.new_ids)
-        if row.stopped_by == "length" and period and n not in request.nan_rows:
-            repeated = request.tokenizer.decode(row.new_ids[-period:]) if request.tokenizer else f"{period} tokens"
+        if row.stopped_by == "length" and period and n not in call.nan_rows:
+            repeated = call.tokenizer.decode(row.new_ids[-period:]) if call.tokenizer else f"{period} tokens"
             return f"The text ends in a loop: {repeated!r}, {turns} times."
     return None
 
@@ -50,16 +50,16 @@ def decoding_mode(request: Request):
     fix=SAMPLE,
     source="https://github.com/huggingface/transformers/issues/2696",
 )
-def ignored_sampling_flags(request: Request):
+def ignored_sampling_flags(call: Call):
     """Temperature, top-k or top-p are given, but nothing is sampled: the text is the greedy one.
 
     These settings shape a distribution to draw from, and without `do_sample=True` nothing is drawn. Transformers 5.23
     names the ignored settings in a log line, once per process.
     """
-    if request.samples or request.given("penalty_alpha") is not None:  # contrastive search uses top_k
+    if call.samples or call.given("penalty_alpha") is not None:  # contrastive search uses top_k
         return None
-    given = {name: request.given(name) for name in NEUTRAL}
-    idle = [f"{name}={value}" for name, value in given.items() if value not in (None, 0, NEUTRAL[name])]
+    given = {name: call.given(name) for name in IDLE}
+    idle = [f"{name}={value}" for name, value in given.items() if value not in IDLE[name]]
     if not idle:
         return None
     return (
@@ -74,18 +74,18 @@ def ignored_sampling_flags(request: Request):
     fix=GREEDY,
     source="https://github.com/huggingface/transformers/issues/36896",
 )
-def temperature_zero(request: Request):
+def temperature_zero(call: Call):
     """A temperature of 0 can't be sampled with; greedy decoding is asked for with `do_sample=False`.
 
     Other interfaces take temperature 0 for "the likeliest token". Transformers divides the logits by it: with sampling
     it raises a ValueError, without sampling the setting is only ignored.
     """
-    value = request.get("temperature")
+    value = call.get("temperature")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if request.samples and value <= 0:
+    if call.samples and value <= 0:
         return f"temperature={value} with sampling raises a ValueError. For the likeliest token: do_sample=False."
-    if not request.samples and value == 0:
+    if not call.samples and value == 0:
         return "note", "temperature=0 is ignored here; the call is greedy anyway, because nothing is sampled."
     return None
 
@@ -97,13 +97,13 @@ def temperature_zero(request: Request):
     fix=SAMPLE,
     source="https://huggingface.co/docs/transformers/main_classes/text_generation#transformers.GenerationConfig",
 )
-def invalid_setting(request: Request):
+def invalid_setting(call: Call):
     """A sampling setting has a value that means something else than it seems to.
 
     `do_sample="False"` is a text, and any text is true, so the call samples. `top_p` is a share from 0 to 1, and 1.5
     switches it off; so does a text in place of a number, where it does not raise.
     """
-    sample = request.get("do_sample")
+    sample = call.get("do_sample")
     if isinstance(sample, str):
         return f"do_sample={sample!r} is a text, and any text counts as true: the call samples."
     for name, lowest, highest in (
@@ -114,7 +114,7 @@ def invalid_setting(request: Request):
         ("temperature", 0, None),
         ("max_new_tokens", 1, None),
     ):
-        value = request.given(name)
+        value = call.given(name)
         if value is None:
             continue
         if isinstance(value, str):
@@ -135,21 +135,19 @@ def invalid_setting(request: Request):
     fix="print(model.generation_config)\n" + GREEDY,
     source="https://github.com/huggingface/transformers/issues/35045",
 )
-def model_defaults(request: Request):
+def model_defaults(call: Call):
     """Sampling settings came from the model's own configuration, or a pipeline's, and not from the call.
 
     A checkpoint's generation_config.json can switch sampling on, or set temperature, top-k and top-p, and it does so
     silently. The text-generation pipeline samples at temperature 0.7 unless told otherwise. Set what matters yourself.
     """
-    if not request.samples:
+    if not call.samples:
         return None
-    if "do_sample" in request.from_pipeline:
+    if "do_sample" in call.from_pipeline:
         return "The pipeline samples by default (temperature 0.7), so each run gives another text."
-    names = ("do_sample", *NEUTRAL, "repetition_penalty")
-    own = {name: request.setting(name).value for name in names if request.setting(name).source == "model"}
-    changed = [
-        f"{name}={value}" for name, value in own.items() if value not in (NEUTRAL.get(name), 1.0, None) or value is True
-    ]
+    plain = {"do_sample": (None, False), **IDLE, "repetition_penalty": (None, 1)}
+    own = {name: call.setting(name).value for name in plain if call.setting(name).source == "model"}
+    changed = [f"{name}={value}" for name, value in own.items() if value not in plain[name]]
     if not changed:
         return None
     return f"{', '.join(changed)} came from the model's own generation_config, not from this call."
@@ -162,20 +160,14 @@ def model_defaults(request: Request):
     fix=SAMPLE,
     source="https://github.com/huggingface/transformers/issues/11267",
 )
-def beam_sampling(request: Request):
+def beam_sampling(call: Call):
     """Beams and sampling together, at a low temperature: scores overflow, or the beams fall into one.
 
     The scores of whole beams are divided by the temperature before drawing. They grow with the length, and at 0.2 they
     soon pass what a softmax can tell apart; some versions then raise because of inf or nan.
     """
-    beams, temperature = request.get("num_beams"), request.get("temperature")
-    if (
-        request.samples
-        and isinstance(beams, int)
-        and beams > 1
-        and isinstance(temperature, float)
-        and 0 < temperature < 1
-    ):
+    beams, temperature = call.get("num_beams"), call.get("temperature")
+    if call.samples and isinstance(beams, int) and beams > 1 and isinstance(temperature, float) and 0 < temperature < 1:
         return f"num_beams={beams} with do_sample=True and temperature={temperature}: such beams are unreliable."
     return None
 
@@ -187,19 +179,19 @@ def beam_sampling(request: Request):
     fix="output = model.generate(**inputs, max_new_tokens=100, do_sample=True, num_return_sequences=3)",
     source="https://github.com/huggingface/transformers/issues/2415",
 )
-def several_sequences(request: Request):
+def several_sequences(call: Call):
     """Several answers are asked for from a search that has only one, or that gives almost the same one each time.
 
     Greedy decoding knows one answer, and raises. Beam search returns its best beams, which mostly differ in a word or
     two at the end. Sampling gives answers that differ.
     """
-    wanted, beams = request.get("num_return_sequences"), request.get("num_beams")
-    if not isinstance(wanted, int) or not isinstance(beams, int) or wanted <= 1 or request.samples:
+    wanted, beams = call.get("num_return_sequences"), call.get("num_beams")
+    if not isinstance(wanted, int) or not isinstance(beams, int) or wanted <= 1 or call.samples:
         return None
     if wanted > beams:
         searched = f"num_beams={beams}" if beams > 1 else "greedy decoding"
         return f"num_return_sequences={wanted} with {searched} raises: there are not so many answers."
-    if request.call and all(_alike(request.call.rows[0].new_ids, row.new_ids) for row in request.call.rows[1:wanted]):
+    if call.made and all(_alike(call.rows[0].new_ids, row.new_ids) for row in call.rows[1:wanted]):
         return "note", f"The {wanted} beams are almost the same text."
     return None
 
@@ -215,19 +207,19 @@ def several_sequences(request: Request):
     fix="output = model.generate(**inputs, max_new_tokens=200, repetition_penalty=1.05)",
     source="https://github.com/huggingface/transformers/issues/26902",
 )
-def repetition_penalty(request: Request):
+def repetition_penalty(call: Call):
     """The repetition penalty also falls on the end token, which stands in the prompt after every turn.
 
     The penalty lowers every token that has occurred, the prompt's too. In a chat the end-of-turn token has, so the
     model finds it harder and harder to stop, and answers grow longer from turn to turn.
     """
-    penalty = request.get("repetition_penalty")
-    if not isinstance(penalty, float) or penalty <= STRONG_PENALTY:
+    penalty = call.get("repetition_penalty")
+    if not isinstance(penalty, (int, float)) or penalty <= STRONG_PENALTY:
         return None
-    if request.call and all(row.stopped_by == "end-of-sequence" for row in request.call.rows):
+    if call.made and all(row.stopped_by == "end-of-sequence" for row in call.rows):
         return None
-    for ids in request.prompts:
-        count = sum(token in request.end_ids for token in ids)
+    for ids in call.prompts:
+        count = sum(token in call.end_ids for token in ids)
         if count > 1:
             return f"repetition_penalty={penalty} lowers the end token too, which stands {count} times in the prompt."
     return None

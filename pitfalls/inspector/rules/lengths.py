@@ -1,10 +1,9 @@
 """Rules about how long the answer may be (lesson 4)."""
 
-from pitfalls.inspector.request import Request, name_row
+from pitfalls.inspector.call import DEFAULT_BUDGET, Call, name_row
 from pitfalls.inspector.rule import rule
 
 LESSON = "04_length"
-DEFAULT_BUDGET = 20
 THINKING_BUDGET = 512  # tokens; the thoughts of small reasoning models alone are often longer
 BUDGET = "output = model.generate(**inputs, max_new_tokens=200)"
 
@@ -16,25 +15,25 @@ BUDGET = "output = model.generate(**inputs, max_new_tokens=200)"
     fix=BUDGET,
     source="https://huggingface.co/docs/transformers/llm_tutorial#generated-output-is-too-shortlong",
 )
-def length(request: Request):
+def length(call: Call):
     """The answer is cut after 20 new tokens, because the call gives no length.
 
     Without `max_new_tokens` and `max_length`, transformers stops after 20 new tokens wherever the sentence is. Version
     5.23 warns, but prints prompt + 20 as the number. After the call the rule speaks only if a row was really cut off,
     or if a whole budget went into white space.
     """
-    if not request.arguments:
+    if not call.arguments:
         return None
-    if request.call:
-        blank = [n for n, row in enumerate(request.call.rows)
-                 if row.stopped_by == "length" and row.new_ids and request.tokenizer and not row.new_text.strip()
-                 and n not in request.nan_rows]  # fmt: skip
-        if blank and not request.samples:
-            count = len(request.call.rows[blank[0]].new_ids)
+    if call.made:
+        blank = [n for n, row in enumerate(call.rows)
+                 if row.stopped_by == "length" and row.new_ids and call.tokenizer and not row.new_text.strip()
+                 and n not in call.nan_rows]  # fmt: skip
+        if blank and not call.samples:
+            count = len(call.rows[blank[0]].new_ids)
             return f"The whole budget of {count} new token{'s' * (count > 1)} went into white space or special tokens."
-    if request.get("max_new_tokens") is not None or request.get("max_length") is not None or request.get("max_time"):
+    if call.get("max_new_tokens") is not None or call.get("max_length") is not None or call.get("max_time"):
         return None
-    if request.call and not any(row.stopped_by == "length" for row in request.call.rows):
+    if call.made and not any(row.stopped_by == "length" for row in call.rows):
         return None
     return f"No length is given, so the answer is cut after {DEFAULT_BUDGET} new tokens, in the middle of a sentence."
 
@@ -46,26 +45,24 @@ def length(request: Request):
     fix=BUDGET,
     source="https://github.com/huggingface/smol-course/issues/208",
 )
-def max_length(request: Request):
+def max_length(call: Call):
     """`max_length` counts the prompt too, and the prompt has used it up.
 
     A prompt of 31 tokens and `max_length=20` leave nothing to generate: transformers raises a ValueError since 4.38,
     and wrote a single token before. A few tokens less are no better: the answer shrinks as the prompt grows. The same
     happens when the prompt is padded to the very length that is given.
     """
-    total = request.get("max_length")
-    if not isinstance(total, int) or request.get("max_new_tokens") is not None or not request.rows:
+    total = call.get("max_length")
+    if not isinstance(total, int) or call.get("max_new_tokens") is not None or not call.token_rows:
         return None
-    left = total - request.width
+    left = total - call.width
     if left <= 0:
-        return (
-            f"max_length={total} counts the prompt, which has {request.width} tokens already: nothing can be generated."
-        )
-    cut = request.call is None or any(row.stopped_by == "length" for row in request.call.rows)
-    if left < DEFAULT_BUDGET and cut and request.width > left:
+        return f"max_length={total} counts the prompt, which has {call.width} tokens already: nothing can be generated."
+    cut = not call.made or any(row.stopped_by == "length" for row in call.rows)
+    if left < DEFAULT_BUDGET and cut and call.width > left:
         return (
             "warning",
-            f"max_length={total} counts the prompt's {request.width} tokens too: only {left} are left to answer.",
+            f"max_length={total} counts the prompt's {call.width} tokens too: only {left} are left to answer.",
         )
     return None
 
@@ -77,14 +74,14 @@ def max_length(request: Request):
     fix="model.generation_config.max_length = None\n" + BUDGET,
     source="https://github.com/huggingface/transformers/issues/22636",
 )
-def two_lengths(request: Request):
+def two_lengths(call: Call):
     """`max_length` and `max_new_tokens` are both set, and only one of them counts.
 
     `max_new_tokens` wins, and transformers logs it at each call. The other one often comes from the checkpoint's
     generation_config.json and not from the caller, which makes that log hard to understand.
     """
-    total, new = request.setting("max_length"), request.get("max_new_tokens")
-    if total.value is None or new is None or "max_length" in request.from_pipeline:
+    total, new = call.setting("max_length"), call.get("max_new_tokens")
+    if total.value is None or new is None or "max_length" in call.from_pipeline:
         return None
     if total.source == "model":
         return "note", f"max_length={total.value} comes from the model's own settings; your max_new_tokens={new} wins."
@@ -105,25 +102,25 @@ def two_lengths(request: Request):
     """,
     source="https://github.com/kingoflolz/mesh-transformer-jax/issues/89",
 )
-def context_window(request: Request):
+def context_window(call: Call):
     """Prompt and answer together are longer than the model's context window.
 
     Past the window a model with learned positions (GPT-2) raises an IndexError; one with rotary positions goes on and
     writes nonsense. Transformers logs a reminder once per process, when the limit is passed and not before.
     """
-    window = request.window
-    if not window or not request.rows:
+    window = call.window
+    if not window or not call.token_rows:
         return None
-    if request.width >= window:
+    if call.width >= window:
         return (
             "error",
-            f"The prompt has {request.width} tokens, the model's window is {window}: no answer fits behind it.",
+            f"The prompt has {call.width} tokens, the model's window is {window}: no answer fits behind it.",
         )
-    if request.call and request.call.output_ids.shape[1] <= window:
+    if call.made and call.output_ids.shape[1] <= window:
         return None
-    if request.width + request.budget > window:
+    if call.width + call.budget > window:
         return (
-            f"{request.width} prompt tokens and up to {request.budget} new ones pass the model's window of {window}: "
+            f"{call.width} prompt tokens and up to {call.budget} new ones pass the model's window of {window}: "
             f"the text falls apart there, or the call raises."
         )
     return None
@@ -143,29 +140,29 @@ def context_window(request: Request):
     """,
     source="https://github.com/BunsenFeng/model_collaboration/pull/67",
 )
-def thinking_budget(request: Request):
+def thinking_budget(call: Call):
     """The budget ends while the model is still thinking, so there is no answer in the text.
 
     Reasoning models write their thoughts first, between `<think>` and `</think>`, and thoughts take hundreds of tokens.
     Give more of them, or switch thinking off where the template can (`enable_thinking=False`).
     """
-    if not request.tokenizer or not request.rows:
+    if not call.tokenizer or not call.token_rows:
         return None
-    if request.call:
-        for n, row in enumerate(request.call.rows):
-            prompt = request.prompts[n * len(request.rows) // len(request.call.rows)]
-            whole = request.tokenizer.decode(prompt[-8:] + row.new_ids)
+    if call.made:
+        for n, row in enumerate(call.rows):
+            prompt = call.prompts[n * len(call.token_rows) // len(call.rows)]
+            whole = call.tokenizer.decode(prompt[-8:] + row.new_ids)
             if row.stopped_by == "length" and whole.rfind("<think>") > whole.rfind("</think>"):
                 return f"All {len(row.new_ids)} new tokens are thoughts: `</think>` never came, so there is no answer."
         return None
-    if "<think>" not in request.chat.template or request.budget >= THINKING_BUDGET:
+    if "<think>" not in call.chat.template or call.budget >= THINKING_BUDGET:
         return None
-    header = request.chat.header_ids  # behind it may stand an answer that the caller began, or an empty thought
+    header = call.chat.header_ids  # behind it may stand an answer that the caller began, or an empty thought
     if any(
         header and ids[-len(header) :] == header and "/no_think" not in text
-        for ids, text in zip(request.prompts, request.excerpts, strict=True)
+        for ids, text in zip(call.prompts, call.excerpts, strict=True)
     ):
-        return f"This model thinks before it answers: {request.budget} new tokens are likely to end among its thoughts."
+        return f"This model thinks before it answers: {call.budget} new tokens are likely to end among its thoughts."
     return None
 
 
@@ -179,15 +176,15 @@ def thinking_budget(request: Request):
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")\n' + BUDGET,
     source="https://github.com/knoveleng/open-rs/issues/13",
 )
-def empty_prompt(request: Request):
+def empty_prompt(call: Call):
     """The model gets an empty prompt, and makes something up.
 
     It happens when a prompt is cut to the room that the budget leaves, and the budget takes the whole window; or when
     a row of the batch is nothing but padding. Transformers then starts from the BOS token, or from the pads.
     """
-    if request.input_ids is None:
+    if call.input_ids is None:
         return None
-    for n, ids in enumerate(request.prompts):
-        if not ids or (request.mask and not any(request.mask[n])):
-            return f"{name_row(request, n)} has no tokens: what follows has nothing to do with any text of yours."
+    for n, ids in enumerate(call.prompts):
+        if not ids or (call.mask and not any(call.mask[n])):
+            return f"{name_row(call, n)} has no tokens: what follows has nothing to do with any text of yours."
     return None

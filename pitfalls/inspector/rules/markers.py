@@ -2,8 +2,9 @@
 
 import re
 
-from pitfalls.inspector.request import Request, name_row
+from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import rule
+from pitfalls.inspector.vocabulary import role_id, token_id
 
 LESSON = "07_prompt_template"
 TEMPLATE = """
@@ -27,16 +28,16 @@ OPENINGS = r"^(?:<\|begin_of_text\|>|<bos>|<s>\s*\[INST\])"  # a text's BOS, typ
     fix=TEMPLATE,
     source="https://github.com/hiyouga/LlamaFactory/issues/3594",
 )
-def foreign_markers(request: Request):
+def foreign_markers(call: Call):
     """The prompt holds the chat markers of another model family.
 
     To this model they are ordinary letters. It reads them as part of the text, and often writes more of them.
     """
-    for n, is_chat in enumerate(request.templated):
-        marker = None if is_chat else foreign_marker(request, n)
+    for n, is_chat in enumerate(call.templated):
+        marker = None if is_chat else foreign_marker(call, n)
         if marker:
-            own = f"its own begins {request.chat.user_open!r}" if request.chat else "it has no chat template"
-            return f"{name_row(request, n)} contains {marker!r}, which means nothing to this model: {own}."
+            own = f"its own begins {call.chat.user_open!r}" if call.chat else "it has no chat template"
+            return f"{name_row(call, n)} contains {marker!r}, which means nothing to this model: {own}."
     return None
 
 
@@ -54,16 +55,16 @@ def foreign_markers(request: Request):
     """,
     source="https://github.com/ggml-org/llama.cpp/issues/6551",
 )
-def special_tokens_as_text(request: Request):
+def special_tokens_as_text(call: Call):
     """Special tokens are spelled out in letters instead of being single tokens.
 
     A tokenizer with `split_special_tokens=True`, or one that does not know the marker, cuts `<|im_start|>` into pieces.
     The model sees letters, and answers in the same kind of letters without stopping.
     """
-    for n, is_chat in enumerate(request.templated):
-        spelled = None if is_chat else spelled_marker(request, n)
+    for n, is_chat in enumerate(call.templated):
+        spelled = None if is_chat else spelled_marker(call, n)
         if spelled:
-            return f"{name_row(request, n)} spells {spelled!r} in several tokens: letters to the model, and no marker."
+            return f"{name_row(call, n)} spells {spelled!r} in several tokens: letters to the model, and no marker."
     return None
 
 
@@ -77,22 +78,22 @@ def special_tokens_as_text(request: Request):
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")  # a base model completes text',
     source="https://github.com/sgl-project/sglang/issues/3385",
 )
-def template_on_base_model(request: Request):
+def template_on_base_model(call: Call):
     """A chat format is used with a model that has no chat template: most likely a base model.
 
     A base checkpoint never learnt what the markers mean. Transformers raises since 4.44 when the template is asked for;
     markers written by hand pass in silence. Load the checkpoint that ends in -Instruct, -it or -chat instead.
     """
-    if isinstance(request.error, ValueError) and "chat_template is not set" in str(request.error):
+    if isinstance(call.error, ValueError) and "chat_template is not set" in str(call.error):
         return "This tokenizer has no chat template, like most base models': load the -Instruct checkpoint instead."
-    if request.tokenizer is None or request.chat.template:
+    if call.tokenizer is None or call.chat.template:
         return None
-    for n, text in enumerate(request.excerpts):
+    for n, text in enumerate(call.excerpts):
         marker = re.search(FAMILIES, text)
-        if marker and _knows(request.tokenizer, marker[0]):
+        if marker and token_id(call.tokenizer, marker[0]) is not None:
             return (
                 "warning",
-                f"{name_row(request, n)} has chat markers ({marker[0]!r}), and this tokenizer has no chat template.",
+                f"{name_row(call, n)} has chat markers ({marker[0]!r}), and this tokenizer has no chat template.",
             )
     return None
 
@@ -111,12 +112,12 @@ def template_on_base_model(request: Request):
     """,
     source="https://github.com/sgl-project/sglang/issues/1342",
 )
-def system_role(request: Request):
+def system_role(call: Call):
     """The chat template refuses this chat: some know no system turn, some want user and assistant in turns.
 
     Put the instructions of the system turn at the beginning of the first user turn.
     """
-    error = request.error
+    error = call.error
     if type(error).__name__ != "TemplateError":
         return None
     return f"The chat template refuses these messages: {error}. Put the system text into the first user turn."
@@ -134,18 +135,18 @@ def system_role(request: Request):
     """,
     source="https://github.com/vllm-project/vllm/pull/27515",
 )
-def double_bos(request: Request):
+def double_bos(call: Call):
     """The prompt begins with two BOS tokens.
 
     The template writes one, and calling the tokenizer on its text adds another; or one was typed by hand. Models never
     saw that in training. Only the ids tell: some tokenizers add none.
     """
-    bos = getattr(request.tokenizer, "bos_token_id", None)
-    if bos is None or (bos in request.pad_ids and request.mask is None):
+    bos = role_id(call.tokenizer, "bos")
+    if bos is None or (bos in call.pad_ids and call.mask is None):
         return None
-    for n, ids in enumerate(request.prompts):
+    for n, ids in enumerate(call.prompts):
         if ids[:2] == [bos, bos]:
-            return f"{name_row(request, n)} begins with {request.tokenizer.bos_token!r} twice."
+            return f"{name_row(call, n)} begins with {call.tokenizer.bos_token!r} twice."
     return None
 
 
@@ -160,21 +161,19 @@ def double_bos(request: Request):
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")  # adds what the model needs',
     source="https://arxiv.org/abs/2309.17453",
 )
-def missing_bos(request: Request):
+def missing_bos(call: Call):
     """The prompt lacks the BOS token that its tokenizer puts before every text.
 
     `add_special_tokens=False` is right for a text that a template made, and drops the BOS of a bare one. Models such as
     Gemma write nonsense without it, as they use the first position to rest their attention on.
     """
-    bos = getattr(request.tokenizer, "bos_token_id", None)
+    bos = role_id(call.tokenizer, "bos")
     if bos is None:
         return None
-    for n, (ids, is_chat) in enumerate(zip(request.prompts, request.templated, strict=True)):
-        expected = request.chat.starts_with_bos if is_chat else request.chat.adds_bos
+    for n, (ids, is_chat) in enumerate(zip(call.prompts, call.templated, strict=True)):
+        expected = call.chat.starts_with_bos if is_chat else call.chat.adds_bos
         if expected and ids and ids[0] != bos:
-            return (
-                f"{name_row(request, n)} does not begin with {request.tokenizer.bos_token!r}, as this model's texts do."
-            )
+            return f"{name_row(call, n)} does not begin with {call.tokenizer.bos_token!r}, as this model's texts do."
     return None
 
 
@@ -191,56 +190,51 @@ def missing_bos(request: Request):
     """,
     source="https://github.com/oobabooga/textgen/issues/5885",
 )
-def end_token(request: Request):
+def end_token(call: Call):
     """The token that ends the assistant's turn is not among those that stop generation.
 
     The model ends its answer, is not heard, and goes on: with the next turn, or its own answer again. The ids come from
     the model's generation_config, which a fine-tuned or mixed-up checkpoint may have from its base model.
     """
-    chat, end_ids = request.chat, request.end_ids
-    if request.arguments.get("stopping_criteria") or request.get("stop_strings"):
+    chat, end_ids = call.chat, call.end_ids
+    if call.arguments.get("stopping_criteria") or call.get("stop_strings"):
         return None
-    rows = request.call.rows if request.call else []
-    own = set(request.own_end_ids) if request.given("eos_token_id") is not None else set()
+    rows = call.rows
+    own = set(call.own_end_ids) if call.given("eos_token_id") is not None else set()
     lost = next((token for row in rows for token in row.new_ids if token in own - set(end_ids)), None)
-    if lost is not None and request.tokenizer is not None:
-        name = request.tokenizer.decode([lost])
+    if lost is not None and call.tokenizer is not None:
+        name = call.tokenizer.decode([lost])
         return f"The model wrote its own end token {name!r} and went on: eos_token_id={end_ids} of this call hides it."
-    if not any(request.templated):
-        unlimited = request.model is not None and request.rows and not end_ids
+    if not any(call.templated):
+        unlimited = call.model is not None and call.token_rows and not end_ids
         return ("note", "No end token is set: only the length can stop this call.") if unlimited else None
-    name = request.tokenizer.decode([chat.end_id]) if chat.end_id is not None else ""
+    name = call.tokenizer.decode([chat.end_id]) if chat.end_id is not None else ""
     if chat.end_id is not None and chat.end_id not in end_ids:
         seen = ", and the model wrote it and went on" if any(chat.end_id in row.new_ids for row in rows) else ""
         return f"{name!r} ends a turn of this chat template, and is not among the ids that stop ({end_ids}){seen}."
     opener = chat.user_open.strip()
-    if opener and any(opener in request.tokenizer.decode(row.new_ids) for row in rows):
+    if opener and any(opener in call.tokenizer.decode(row.new_ids) for row in rows):
         return f"The answer goes on into an invented turn of the user ({opener!r})."
     return None
 
 
-def foreign_marker(request: Request, n: int) -> str | None:
+def foreign_marker(call: Call, n: int) -> str | None:
     """The first marker of another family in a prompt."""
-    text = request.excerpts[n]
+    text = call.excerpts[n]
     found = list(re.finditer(FAMILIES, text)) if "<" in text or "[" in text else []
-    if request.chat and ("### " in text or ": " in text):
+    if call.chat and ("### " in text or ": " in text):
         found += re.finditer(PLAIN_FAMILIES, text, flags=re.MULTILINE | re.DOTALL)
     found += re.finditer(OPENINGS, text)
     for marker in found:
-        if marker[0].strip() not in request.chat.template and not _knows(request.tokenizer, marker[0]):
+        if marker[0].strip() not in call.chat.template and token_id(call.tokenizer, marker[0]) is None:
             return marker[0]
     return None
 
 
-def spelled_marker(request: Request, n: int) -> str | None:
+def spelled_marker(call: Call, n: int) -> str | None:
     """A special token of this tokenizer that stands in a prompt as text."""
-    opener = request.chat.user_open.strip()
-    for mark, token_id in request.chat.special.items():
-        if mark in request.excerpts[n] and token_id not in request.prompts[n]:
+    opener = call.chat.user_open.strip()
+    for mark, special in call.chat.special.items():
+        if mark in call.excerpts[n] and special not in call.prompts[n]:
             return mark
-    return opener if request.chat.open_ids and opener and opener in request.excerpts[n] else None
-
-
-def _knows(tokenizer, marker: str) -> bool:
-    token_id = tokenizer.convert_tokens_to_ids(marker)  # an unknown one gives the id of the unknown token
-    return token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == marker
+    return opener if call.chat.open_ids and opener and opener in call.excerpts[n] else None

@@ -2,8 +2,9 @@
 
 import torch
 
-from pitfalls.inspector.request import Request, name_row
+from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import rule
+from pitfalls.inspector.vocabulary import special_ids
 
 LESSON = "06_padding_side"
 PAD_LEFT = """
@@ -23,16 +24,16 @@ output = model.generate(**inputs, max_new_tokens=50)
     fix=PAD_LEFT,
     source="https://github.com/huggingface/transformers/issues/30378",
 )
-def padding_side(request: Request):
+def padding_side(call: Call):
     """Pads stand after the prompt, so the model continues the padding and not the text.
 
     A decoder-only model predicts what follows the last position. Pad on the left, and that is the last word.
     Transformers 5.23 logs it only for a batch, and only where it knows a pad token; one padded row passes in silence.
     """
-    for n, pad in enumerate(request.pads):
+    for n, pad in enumerate(call.pads):
         if pad.right:
-            hides = "; the mask hides it from generate" if request.mask and pad.attended else ""
-            return f"{name_row(request, n)} ends in {_count(pad.right)}{hides}: the answer starts after them."
+            hides = "; the mask hides it from generate" if call.mask and pad.attended else ""
+            return f"{name_row(call, n)} ends in {_count(pad.right)}{hides}: the answer starts after them."
     return None
 
 
@@ -49,20 +50,20 @@ def padding_side(request: Request):
     """,
     source="https://github.com/huggingface/transformers/pull/41400",
 )
-def attention_mask(request: Request):
+def attention_mask(call: Call):
     """The model reads the pads as text, because no mask tells it to skip them.
 
     Without a mask, generate finds the pads itself only where the pad token is known and is not an end token too. A mask
     of ones made by hand says that everything is text. The short rows change, silently, and the longest stays right.
     """
-    for n, pad in enumerate(request.pads):
+    for n, pad in enumerate(call.pads):
         if pad.attended:
-            why = "the mask is one there" if request.mask else "there is no attention mask"
-            return f"{name_row(request, n)} has {_count(pad.attended)} that the model reads as text: {why}."
-    mask = request.arguments.get("attention_mask")
-    fits = request.mask is not None or not request.rows or request.arguments.get("past_key_values") is not None
+            why = "the mask is one there" if call.mask else "there is no attention mask"
+            return f"{name_row(call, n)} has {_count(pad.attended)} that the model reads as text: {why}."
+    mask = call.arguments.get("attention_mask")
+    fits = call.mask is not None or not call.token_rows or call.arguments.get("past_key_values") is not None
     if isinstance(mask, torch.Tensor) and mask.ndim <= 2 and not fits:
-        return f"The mask has shape {tuple(mask.shape)}, and the ids {tuple(request.input_ids.shape)}: they must agree."
+        return f"The mask has shape {tuple(mask.shape)}, and the ids {tuple(call.input_ids.shape)}: they must agree."
     return None
 
 
@@ -79,22 +80,22 @@ def attention_mask(request: Request):
     """,
     source="https://github.com/huggingface/transformers/issues/22312",
 )
-def no_pad_token(request: Request):
+def no_pad_token(call: Call):
     """Texts of different length can't be put into one batch, because the tokenizer has no pad token.
 
     Many base models were trained without padding. Any token will do where the mask hides it; the end token is usual.
     Without `padding=True` the tokenizer returns lists, or can't make a tensor of them.
     """
     asked = ("does not have a padding token", "without pad_token cannot do batching")  # the second is a pipeline's
-    if isinstance(request.error, ValueError) and any(words in str(request.error) for words in asked):
+    if isinstance(call.error, ValueError) and any(words in str(call.error) for words in asked):
         return "The tokenizer was asked to pad, and has no pad token."
-    ragged = isinstance(request.error, ValueError) and "Unable to create tensor" in str(request.error)
-    given = request.given_ids
+    ragged = isinstance(call.error, ValueError) and "Unable to create tensor" in str(call.error)
+    given = call.given_ids
     if isinstance(given, list) and given and all(isinstance(row, list) for row in given):
         ragged |= len({len(row) for row in given}) > 1
     if not ragged:
         return None
-    missing = request.tokenizer is not None and request.tokenizer.pad_token is None
+    missing = call.tokenizer is not None and call.tokenizer.pad_token is None
     return "The texts have different lengths" + (
         ", and the tokenizer has no pad token." if missing else ": they need padding."
     )
@@ -111,21 +112,21 @@ def no_pad_token(request: Request):
     fix="model.resize_token_embeddings(len(tokenizer))",
     source="https://github.com/meta-llama/llama-cookbook/issues/189",
 )
-def ids_past_embedding(request: Request):
+def ids_past_embedding(call: Call):
     """A token id has no row in the model's embedding table.
 
     It happens when a token is added to the tokenizer and the model is not resized, or when tokenizer and model don't
     belong together. On CPU it raises `index out of range in self`, on a GPU it ends in a device-side assert.
     """
-    rows = request.embeddings
+    rows = call.embeddings
     if not rows:
         return None
-    if request.input_ids is not None and request.input_ids.numel():
-        low, high = request.input_ids.min().item(), request.input_ids.max().item()
+    if call.input_ids is not None and call.input_ids.numel():
+        low, high = call.input_ids.min().item(), call.input_ids.max().item()
         if low < 0 or high >= rows:
             wrong = high if high >= rows else low
             return f"Token id {wrong} has no row in the model's embedding table: it ends at {rows - 1}."
-    known = len(request.tokenizer) if request.tokenizer is not None else 0
+    known = len(call.tokenizer) if call.tokenizer is not None else 0
     if known > rows:
         return "warning", f"The tokenizer knows {known} tokens, the model {rows}: an id past {rows - 1} will raise."
     return None
@@ -142,21 +143,21 @@ def ids_past_embedding(request: Request):
     fix="model.generation_config.pad_token_id = tokenizer.pad_token_id",
     source="https://github.com/huggingface/transformers/issues/24166",
 )
-def pad_mismatch(request: Request):
+def pad_mismatch(call: Call):
     """Rows that end early are filled up with a token that the tokenizer does not take for special.
 
     The model's generation_config names one pad id, the tokenizer another. Decoding with `skip_special_tokens=True`
     then leaves the model's pads in the text.
     """
-    pad = request.get("pad_token_id")
-    if request.tokenizer is None or not isinstance(pad, int) or len(request.rows) < 2 or pad < 0:
+    pad = call.get("pad_token_id")
+    if call.tokenizer is None or not isinstance(pad, int) or len(call.token_rows) < 2 or pad < 0:
         return None
-    added = getattr(request.tokenizer, "added_tokens_decoder", {}).get(pad)  # special ones without a role too
-    if pad in request.tokenizer.all_special_ids or pad in request.end_ids or getattr(added, "special", False):
+    added = getattr(call.tokenizer, "added_tokens_decoder", {}).get(pad)  # special ones without a role too
+    if pad in special_ids(call.tokenizer) or pad in call.end_ids or getattr(added, "special", False):
         return None
-    if request.call and not any(pad in row[request.width :] for row in request.call.output_ids.tolist()):
+    if call.made and not any(pad in row[call.width :] for row in call.output_ids.tolist()):
         return None
-    return f"Short answers are filled up with {request.tokenizer.decode([pad])!r} (id {pad}), which stays in the text."
+    return f"Short answers are filled up with {call.tokenizer.decode([pad])!r} (id {pad}), which stays in the text."
 
 
 def _count(pads: int) -> str:

@@ -2,7 +2,7 @@
 
 import torch
 
-from pitfalls.inspector.request import Request
+from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import GENERATE, rule
 
 LESSON = "08_your_own_code"
@@ -19,13 +19,13 @@ LESSON = "08_your_own_code"
     fix="model = model.float()  # or bfloat16: the same size as float16, without its narrow range",
     source="https://github.com/huggingface/transformers/issues/27769",
 )
-def half_precision(request: Request):
+def half_precision(call: Call):
     """The model runs in float16 on the CPU.
 
     Older torch raises ("not implemented for 'Half'"); newer torch runs it, mostly slower than float32. Float16 ends at
     65504, and activations that pass it become inf and then NaN. On a CPU take float32, or bfloat16 to save memory.
     """
-    dtype, device = getattr(request.model, "dtype", None), getattr(request.model, "device", None)
+    dtype, device = getattr(call.model, "dtype", None), getattr(call.model, "device", None)
     if dtype == torch.float16 and getattr(device, "type", None) == "cpu":
         return "The model's weights are float16, on the CPU: slow, and values past 65504 turn into NaN."
     return None
@@ -43,17 +43,17 @@ def half_precision(request: Request):
     fix="model = model.float()  # or load it with dtype=torch.bfloat16",
     source="https://github.com/huggingface/transformers/issues/36822",
 )
-def nan_logits(request: Request):
+def nan_logits(call: Call):
     """The model's logits were not numbers (NaN), so what came out means nothing.
 
     Greedy decoding then takes token 0 for ever, in silence; sampling raises "probability tensor contains either inf,
     nan". Float16 that overflowed is the usual cause; a row that is nothing but padding, or damaged weights, are others.
     """
-    if request.nan_rows:
-        copies = max(request.get("num_beams") or 1, request.get("num_return_sequences") or 1)
-        rows = f"Row {request.nan_rows[0] // copies}'s" if len(request.rows) > 1 else "The"
+    if call.nan_rows:
+        copies = max(call.get("num_beams") or 1, call.get("num_return_sequences") or 1)
+        rows = f"Row {call.nan_rows[0] // copies}'s" if len(call.token_rows) > 1 else "The"
         return f"{rows} logits were NaN: the tokens that came out are meaningless."
-    if isinstance(request.error, RuntimeError) and "probability tensor contains" in str(request.error):
+    if isinstance(call.error, RuntimeError) and "probability tensor contains" in str(call.error):
         return "There was no number to draw from: the probabilities were inf, NaN or negative."
     return None
 
@@ -68,13 +68,13 @@ def nan_logits(request: Request):
     fix="model.eval()",
     source="https://github.com/huggingface/peft/issues/1580",
 )
-def train_mode(request: Request):
+def train_mode(call: Call):
     """The model is in training mode.
 
     Dropout then switches off neurons at random, so that even greedy decoding gives other texts each time, and gradient
     checkpointing switches the cache off. `from_pretrained` returns a model in evaluation mode; a trainer changes it.
     """
-    if getattr(request.model, "training", False):
+    if getattr(call.model, "training", False):
         return "model.training is True: dropout, where the model has it, changes the answer at random."
     return None
 
@@ -86,14 +86,14 @@ def train_mode(request: Request):
     fix="model.generation_config.use_cache = True\n" + GENERATE,
     source="https://github.com/huggingface/transformers/issues/36051",
 )
-def use_cache(request: Request):
+def use_cache(call: Call):
     """The key-value cache is off, so each new token reads the whole text again.
 
     Generation gets slower with each token: 3.6 times at 100 tokens and 6.2 times at 300 with this course's model. It is
     switched off for training, by a configuration saved then, or by gradient checkpointing in training mode.
     """
-    training = getattr(request.model, "training", False)
-    if request.get("use_cache") is False or (training and _checkpoints(request.model)):
+    training = getattr(call.model, "training", False)
+    if call.get("use_cache") is False or (training and _checkpoints(call.model)):
         return "The key-value cache is off: each new token reads the whole text again, slower and slower."
     return None
 
@@ -107,17 +107,17 @@ def use_cache(request: Request):
     fix="inputs = inputs.to(model.device)\n" + GENERATE,
     source="https://github.com/huggingface/transformers/pull/19468",
 )
-def device(request: Request):
+def device(call: Call):
     """The inputs are on another device than the model.
 
     Transformers 5.23 moves inputs from the CPU to the model in silence, step by step, and warns in the other direction;
     older versions and custom code raise "Expected all tensors to be on the same device".
     """
-    ids = request.given_ids
-    where = getattr(getattr(request.model, "device", None), "type", None)
+    ids = call.given_ids
+    where = getattr(getattr(call.model, "device", None), "type", None)
     if isinstance(ids, torch.Tensor) and where not in (None, "meta") and ids.device.type != where:
         return f"The ids are on {ids.device.type}, the model is on {where}."
-    if isinstance(request.error, RuntimeError) and "to be on the same device" in str(request.error):
+    if isinstance(call.error, RuntimeError) and "to be on the same device" in str(call.error):
         return "error", "Tensors of this call are on different devices."
     return None
 

@@ -2,7 +2,7 @@
 
 import re
 
-from pitfalls.inspector.request import Request, name_row
+from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import rule
 from pitfalls.inspector.rules.markers import TEMPLATE, foreign_marker, spelled_marker
 
@@ -38,31 +38,23 @@ ANSWER_HERE = re.compile(
     fix=CHAT,
     source="https://github.com/declare-lab/instruct-eval/issues/27",
 )
-def prompt_template(request: Request):
+def prompt_template(call: Call):
     """A chat model gets a question as bare text, without its chat template.
 
     It learnt to answer between the markers of its template. Without them it continues the text, or ends at once and
     says nothing. Completing a sentence needs no template, so the rule speaks for questions and instructions only, and
     where the model ended the turn at once.
     """
-    for n, is_chat in enumerate(request.templated):
-        if (
-            is_chat
-            or not request.chat
-            or not request.prompts[n]
-            or foreign_marker(request, n)
-            or spelled_marker(request, n)
-        ):
+    for n, is_chat in enumerate(call.templated):
+        if is_chat or not call.chat or not call.prompts[n] or foreign_marker(call, n) or spelled_marker(call, n):
             continue
-        text = _without_bos(request, n)
-        copies = len(request.call.rows) // len(request.rows) if request.call else 1
-        answers = request.call.rows[n * copies : (n + 1) * copies] if request.call else []
+        text = _without_bos(call, n)
+        copies = len(call.rows) // len(call.token_rows)
+        answers = call.rows[n * copies : (n + 1) * copies]
         if answers and all(row.stopped_by == "end-of-sequence" and not row.new_text.strip() for row in answers):
-            return (
-                f"{name_row(request, n)} is bare text without the chat template, and the model ended the turn at once."
-            )
+            return f"{name_row(call, n)} is bare text without the chat template, and the model ended the turn at once."
         if _asks(text):
-            return f"{name_row(request, n)} asks a chat model without its chat template: it learnt to answer inside it."
+            return f"{name_row(call, n)} asks a chat model without its chat template: it learnt to answer inside it."
     return None
 
 
@@ -76,7 +68,7 @@ def prompt_template(request: Request):
     fix=TEMPLATE,
     source="https://github.com/deepseek-ai/DeepSeek-Coder/issues/83",
 )
-def generation_prompt(request: Request):
+def generation_prompt(call: Call):
     """The prompt does not open the assistant's turn, so the model writes something else first.
 
     `add_generation_prompt=True` ends the prompt with the header of the answer. Without it the model may continue the
@@ -84,22 +76,22 @@ def generation_prompt(request: Request):
     A template that writes no header (Mistral's) lacks nothing. To continue an answer that you began yourself, leave
     its turn open: `continue_final_message=True`.
     """
-    for n, is_chat in enumerate(request.templated):
-        state = _ending(request, n) if is_chat else "open"
-        if n == 0 and is_chat and state == "open" and _answered_already(request):
+    for n, is_chat in enumerate(call.templated):
+        state = _ending(call, n) if is_chat else "open"
+        if n == 0 and is_chat and state == "open" and _answered_already(call):
             return (
-                f"{name_row(request, n)} ends one assistant turn and opens another: "
+                f"{name_row(call, n)} ends one assistant turn and opens another: "
                 "continue_final_message=True continues the first."
             )
         if state == "closed":
-            return f"{name_row(request, n)} ends in a finished assistant turn: there is nothing left to say in it."
-        if state == "missing" and request.chat.ignores_header:
+            return f"{name_row(call, n)} ends in a finished assistant turn: there is nothing left to say in it."
+        if state == "missing" and call.chat.ignores_header:
             return (
-                f"{name_row(request, n)} does not open the assistant's turn ({request.chat.header!r}): "
+                f"{name_row(call, n)} does not open the assistant's turn ({call.chat.header!r}): "
                 "this chat template ignores add_generation_prompt."
             )
         if state == "missing":
-            return f"{name_row(request, n)} does not end in {request.chat.header!r}, which opens the answer."
+            return f"{name_row(call, n)} does not end in {call.chat.header!r}, which opens the answer."
     return None
 
 
@@ -118,17 +110,15 @@ def generation_prompt(request: Request):
     """,
     source="https://github.com/EleutherAI/lm-evaluation-harness/pull/2554",
 )
-def truncated_prompt(request: Request):
+def truncated_prompt(call: Call):
     """The end of the prompt was cut off: the user's turn never ends, and the answer never begins.
 
     Tokenizers cut on the right by default, and there stand the question and the header of the answer. The model then
     goes on with the user's text.
     """
-    for n, is_chat in enumerate(request.templated):
-        if is_chat and _ending(request, n) == "cut":
-            return (
-                f"{name_row(request, n)} ends within the user's turn: {request.chat.user_close.strip()!r} is missing."
-            )
+    for n, is_chat in enumerate(call.templated):
+        if is_chat and _ending(call, n) == "cut":
+            return f"{name_row(call, n)} ends within the user's turn: {call.chat.user_close.strip()!r} is missing."
     return None
 
 
@@ -142,38 +132,36 @@ def truncated_prompt(request: Request):
     fix=TEMPLATE,
     source="https://github.com/ShishirPatil/gorilla/issues/430",
 )
-def handwritten_template(request: Request):
+def handwritten_template(call: Call):
     """The prompt imitates the chat template, and differs from it in line breaks or spaces.
 
     The model saw one exact form in training. A newline less after a marker is another sequence of tokens: answers get
     worse, and nothing says why.
     """
-    chat = request.chat
-    for n, is_chat in enumerate(request.templated):
+    chat = call.chat
+    for n, is_chat in enumerate(call.templated):
         if not is_chat:
             continue
         mark = chat.user_open.lstrip()
         if n == 0 and mark.rstrip() != mark:  # one row: a batch is written by one piece of code
-            text = request.text(0)
+            text = call.text(0)
             if text.count(mark.rstrip()) > text.count(mark):
-                return f"{name_row(request, n)} writes {mark.rstrip()!r} where the template writes {mark!r}."
+                return f"{name_row(call, n)} writes {mark.rstrip()!r} where the template writes {mark!r}."
             if _lead(mark) and mark + _lead(mark) in text:
-                return (
-                    f"{name_row(request, n)} goes from {mark!r} into another turn: a template applied to its own text?"
-                )
-        if n == 0 and _closes_badly(request):
-            return f"{name_row(request, n)} does not end in {chat.user_close + chat.header!r}, as the template does."
-        if _ending(request, n) == "nearly":
-            return f"{name_row(request, n)} does not end exactly in {chat.header!r}, as the template does."
+                return f"{name_row(call, n)} goes from {mark!r} into another turn: a template applied to its own text?"
+        if n == 0 and _closes_badly(call):
+            return f"{name_row(call, n)} does not end in {chat.user_close + chat.header!r}, as the template does."
+        if _ending(call, n) == "nearly":
+            return f"{name_row(call, n)} does not end exactly in {chat.header!r}, as the template does."
     return None
 
 
-def _ending(request: Request, n: int) -> str:
+def _ending(call: Call, n: int) -> str:
     """How a templated prompt ends: "open" for the answer, "nearly", "missing" its header, "closed" or "cut"."""
-    chat, ids = request.chat, request.prompts[n]
+    chat, ids = call.chat, call.prompts[n]
     if chat.header_ids and ids[-len(chat.header_ids) :] == chat.header_ids:
         return "open"
-    text, header, opener = request.text(n), chat.answer_open.strip(), chat.user_open.strip()
+    text, header, opener = call.text(n), chat.answer_open.strip(), chat.user_open.strip()
     last_header, last_user = text.rfind(header) if header else -1, text.rfind(opener) if opener else -1
     if last_header > last_user:
         after = text[last_header + len(header) :]
@@ -195,23 +183,23 @@ def _lead(mark: str) -> str:
     return found[0] if found else ""
 
 
-def _closes_badly(request: Request) -> bool:
+def _closes_badly(call: Call) -> bool:
     """Whether the user's turn before the header does not end as in the template; the ids tell, not the text."""
-    chat, ids = request.chat, request.prompts[0]
+    chat, ids = call.chat, call.prompts[0]
     if not chat.close_ids or not _ends_in(ids, chat.header_ids) or _ends_in(ids, chat.close_ids):
         return False
-    before, _, _ = request.text(0).rpartition(chat.answer_open.strip())
+    before, _, _ = call.text(0).rpartition(chat.answer_open.strip())
     opener = chat.user_open.strip()  # of another turn, a tool's, the end is not known
     return bool(_lead(opener)) and before.rfind(opener) == before.rfind(_lead(opener))
 
 
-def _answered_already(request: Request) -> bool:
+def _answered_already(call: Call) -> bool:
     """Whether a finished assistant turn stands right before the header."""
-    chat = request.chat
+    chat = call.chat
     close, header = chat.answer_close.strip(), chat.answer_open.strip()
-    if not close or not _lead(header) or not _ends_in(request.prompts[0], chat.header_ids):
+    if not close or not _lead(header) or not _ends_in(call.prompts[0], chat.header_ids):
         return False
-    before, _, _ = request.text(0).rpartition(header)
+    before, _, _ = call.text(0).rpartition(header)
     _, earlier, turn = before.rpartition(header)
     return bool(earlier) and _lead(header) not in turn and turn.count(close) == 1 and turn.rstrip().endswith(close)
 
@@ -220,8 +208,8 @@ def _ends_in(ids: list[int], tail: list[int]) -> bool:
     return bool(tail) and ids[-len(tail) :] == tail
 
 
-def _without_bos(request: Request, n: int) -> str:
-    return request.excerpts[n].removeprefix(getattr(request.tokenizer, "bos_token", None) or "")
+def _without_bos(call: Call, n: int) -> str:
+    return call.excerpts[n].removeprefix(getattr(call.tokenizer, "bos_token", None) or "")
 
 
 def _asks(text: str) -> bool:

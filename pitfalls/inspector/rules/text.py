@@ -2,8 +2,9 @@
 
 import re
 
-from pitfalls.inspector.request import Request, name_row
+from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import GENERATE, rule
+from pitfalls.inspector.vocabulary import special_ids
 
 ANSWER = f"""
 {GENERATE}
@@ -18,21 +19,21 @@ answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_specia
     fix='inputs = tokenizer("The capital of France is", return_tensors="pt")  # no space at the end\n' + GENERATE,
     source="https://github.com/allenai/allennlp/issues/4484",
 )
-def trailing_space(request: Request):
+def trailing_space(call: Call):
     """The prompt ends in a space, which belongs to the first token of the answer.
 
     Most vocabularies keep the space with the word behind it, as " Paris". After a lone space the model must begin with
     a word that has none, which it rarely saw: the first token is another one, or a second space.
     """
-    for n, ids in enumerate(request.prompts if request.tokenizer is not None else []):
-        if not ids or not _is_space(request.tokenizer, ids[-1]) or request.chat.header.endswith(" "):
+    for n, ids in enumerate(call.prompts if call.tokenizer is not None else []):
+        if not ids or not _is_space(call.tokenizer, ids[-1]) or call.chat.header.endswith(" "):
             continue
         tail = ids[-8:]
-        text = request.tokenizer.decode(tail)
+        text = call.tokenizer.decode(tail)
         if re.search(r"\d\W*$", text):  # a number may follow, whose digits are tokens without a space
             continue
-        if request.tokenizer(text + "word", add_special_tokens=False)["input_ids"][: len(tail)] != tail:
-            return f"{name_row(request, n)} ends in a space, and the next word has its own: another one is written."
+        if call.tokenizer(text + "word", add_special_tokens=False)["input_ids"][: len(tail)] != tail:
+            return f"{name_row(call, n)} ends in a space, and the next word has its own: another one is written."
     return None
 
 
@@ -47,18 +48,18 @@ def trailing_space(request: Request):
     fix=ANSWER,
     source="https://github.com/huggingface/transformers/issues/17117",
 )
-def prompt_echo(request: Request):
+def prompt_echo(call: Call):
     """The whole output of a chat is decoded, so the answer has the prompt in front of it.
 
     A decoder-only model returns prompt and answer as one sequence. Cut it by tokens, before decoding: cutting the text
     by the length of the prompt goes wrong wherever decoding changed a character. Seen by `watch`, for chats only: who
     completes a text mostly wants the beginning too.
     """
-    if request.decoded is None or not any(request.templated):
+    if call.decoded is None or not any(call.templated):
         return None
-    for row in request.call.output_ids.tolist():
-        if request.decoded.ids[: request.width + 1] == row[: request.width + 1] and len(row) > request.width:
-            return f"The decoded text begins with the prompt: its {request.width} tokens are part of what is kept."
+    for row in call.output_ids.tolist():
+        if call.decoded.ids[: call.width + 1] == row[: call.width + 1] and len(row) > call.width:
+            return f"The decoded text begins with the prompt: its {call.width} tokens are part of what is kept."
     return None
 
 
@@ -73,20 +74,20 @@ def prompt_echo(request: Request):
     fix=ANSWER,
     source="https://github.com/EuroEval/EuroEval/pull/1006",
 )
-def special_tokens_kept(request: Request):
+def special_tokens_kept(call: Call):
     """The decoded answer keeps its special tokens, such as the end token.
 
     `decode` keeps them unless told otherwise, and "Paris</s>" is not equal to "Paris". To keep them on purpose, say
     `skip_special_tokens=False`. Seen by `watch`.
     """
-    if request.decoded is None or request.decoded.skip_special_tokens is not None:
+    if call.decoded is None or call.decoded.skip_special_tokens is not None:
         return None
-    special = set(request.tokenizer.all_special_ids) | set(request.end_ids)
-    for row in request.call.output_ids[:, request.width :].tolist():
-        new = request.decoded.ids[-len(row) :] if row else []
+    special = special_ids(call.tokenizer) | set(call.end_ids)
+    for row in call.output_ids[:, call.width :].tolist():
+        new = call.decoded.ids[-len(row) :] if row else []
         kept = [token for token in new if token in special]
         if kept and new == row:
-            return f"The decoded answer holds {request.tokenizer.decode(kept[:1])!r}."
+            return f"The decoded answer holds {call.tokenizer.decode(kept[:1])!r}."
     return None
 
 

@@ -1,11 +1,19 @@
-"""What a rule looks at: a generate call that is about to be made, or was made, and what came of it.
+"""A `Call`: one generate call as it was asked for, as transformers resolves it, and what came of it.
 
-A `Request` only reads. It says what the caller asked for, what transformers makes of it, and where the pads are.
+    call = pitfalls.record(model, tokenizer, inputs, max_new_tokens=20)
+    call.new_text           # the continuation, without the prompt
+    call.stopped_by         # "end-of-sequence", "length", "stop-string", "time" or the name of a stopping criterion
+    call.steps[0]           # the candidates for the first new token, with their probabilities
+    call.report             # what the rules say of it
+
+`record` and `watch` give it, `check` makes one of a call that is about to be made, and a rule looks at one.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +21,10 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.chat_format import ChatFormat, chat_format
-from pitfalls.inspector.recording import Call
+from pitfalls.inspector.pads import Pads, find_pads
+from pitfalls.inspector.report import Report
+from pitfalls.inspector.rows import Row
+from pitfalls.inspector.vocabulary import role_id
 
 DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor the model's own settings say otherwise
     "do_sample": False,
@@ -26,22 +37,16 @@ DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor
     "top_p": 1.0,
     "use_cache": True,
 }
+DEFAULT_BUDGET = 20  # new tokens where nobody says how many
+PIPELINE_DEFAULTS = {"do_sample": True, "temperature": 0.7, "max_new_tokens": 256}  # of text generation, since 4.57
 HEAD, TAIL = 24, 40  # tokens of a long prompt that are read as text
-_FRESH = GenerationConfig()
 ID_TYPES = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+_FRESH = GenerationConfig()
 
 
 class Setting(NamedTuple):
     value: Any
     source: str  # "argument", "generation_config" (the caller's), "model" (its generation_config) or "default"
-
-
-class Pads(NamedTuple):
-    """Of one row: how many pads stand before and after its text, and how many of all are not masked."""
-
-    left: int
-    right: int
-    attended: int
 
 
 class Decoded(NamedTuple):
@@ -51,20 +56,72 @@ class Decoded(NamedTuple):
     skip_special_tokens: bool | None  # None where it was not said
 
 
-@dataclass
-class Request:
-    model: Any = None
+@dataclass(eq=False, repr=False)  # two calls hold tensors, which `==` can't compare
+class Call:
+    """One generate call. With a single row, its texts and steps can be read from the call itself.
+
+    Before it is made, and where it raised or returned no ids, `output_ids` is None and there are no rows.
+    """
+
+    # as asked
+    model: Any = None  # None again when the call has ended
     tokenizer: Any = None
-    arguments: dict = field(default_factory=dict)  # of `generate`, positional ones by their names
+    arguments: dict[str, Any] = field(default_factory=dict)  # of `generate`, positional ones by their names
     pipeline_asked: set[str] | None = None  # the settings that the caller gave a pipeline; None without a pipeline
-    call: Call | None = None  # what came of it
+    # what came of it
+    output_ids: torch.Tensor | None = None  # (rows, prompt + new tokens): what `generate` returned
+    rows: list[Row] = field(default_factory=list)
     error: BaseException | None = None
     nan_rows: list[int] = field(default_factory=list)  # rows for which a logit was not a number
     decoded: Decoded | None = None
-    _texts: dict[int, str] = field(default_factory=dict, repr=False)
+    report: Report = field(default_factory=Report)
+    _texts: dict[int, str] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.model, self.tokenizer = _unwrapped(self.model), _tokenizer(self.tokenizer)
+
+    # --- what came of it ---
+
+    @property
+    def made(self) -> bool:
+        """Whether it has been made, and has returned ids."""
+        return self.output_ids is not None
+
+    @property
+    def _only_row(self) -> Row:
+        if len(self.rows) != 1:
+            raise ValueError(f"This call has {len(self.rows)} rows: say which, as in call.rows[0].new_text.")
+        return self.rows[0]
+
+    prompt_ids = property(lambda self: self._only_row.prompt_ids)
+    new_ids = property(lambda self: self._only_row.new_ids)
+    prompt_text = property(lambda self: self._only_row.prompt_text)
+    new_text = property(lambda self: self._only_row.new_text)
+    stopped_by = property(lambda self: self._only_row.stopped_by)
+    steps = property(lambda self: self._only_row.steps)
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"raised {type(self.error).__name__}"
+        lines = (
+            f"row {n}: {len(row.prompt_ids)} prompt tokens, {len(row.new_ids)} new, stopped by {row.stopped_by}: "
+            f"{row.new_text!r}"
+            for n, row in enumerate(self.rows)
+        )
+        return "\n".join(lines) or "no rows"
+
+    def __repr__(self) -> str:
+        return f"{self}\n{self.report!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>{self.report._repr_html_()}"
+
+    def release(self) -> None:
+        """Keep what was read and the settings; let go of the model, its cache and all else that the caller gave."""
+        _ = self.settings
+        self.model = None
+        kept = {*vars(_FRESH), "generation_config"}
+        self.arguments = {name: value for name, value in self.arguments.items() if name in kept}
 
     # --- the settings ---
 
@@ -81,6 +138,18 @@ class Request:
                 return Setting(value, source)
         return Setting(DEFAULTS.get(name), "default")
 
+    @cached_property
+    def settings(self) -> GenerationConfig:
+        """As `generate` resolves them: the caller's, the model's, the defaults; `max_length` counts the prompt."""
+        settings = GenerationConfig()
+        names = {name for config in (_FRESH, self.defaults) for name in vars(config or _FRESH) if name[0] != "_"}
+        for name in names:
+            value = self.setting(name).value
+            if value is not None or name in self.arguments:
+                setattr(settings, name, copy.deepcopy(value))
+        settings.max_length = self.width + self.budget
+        return settings
+
     def get(self, name: str) -> Any:
         return _plain(self.setting(name).value)
 
@@ -95,13 +164,10 @@ class Request:
 
     @cached_property
     def from_pipeline(self) -> set[str]:
-        """Settings that the text-generation pipeline adds by itself (transformers 5.23: sampling, 256 tokens)."""
+        """Settings that the text-generation pipeline adds by itself."""
         if self.pipeline_asked is None:
             return set()
-        from transformers import TextGenerationPipeline
-
-        added = TextGenerationPipeline._default_generation_config.to_diff_dict()
-        added.setdefault("max_length", 20)  # the default of `generate`, which transformers 5.0 writes down
+        added = PIPELINE_DEFAULTS | {"max_length": 20}  # the default of `generate`, which transformers 5.0 writes down
         return {name for name in added if name not in self.pipeline_asked and self.setting(name).value == added[name]}
 
     @property
@@ -114,22 +180,24 @@ class Request:
         new, total = self.get("max_new_tokens"), self.get("max_length")
         if isinstance(new, int):
             return new
-        return total - self.width if isinstance(total, int) else 20
+        embeddings = self.arguments.get("inputs_embeds")
+        before = embeddings.shape[1] if self.input_ids is None and _readable(embeddings) else self.width
+        return total - before if isinstance(total, int) else DEFAULT_BUDGET
 
     @property
     def end_ids(self) -> list[int]:
-        return _token_ids(self.get("eos_token_id"))
+        return token_ids(self.get("eos_token_id"))
 
     @property
     def own_end_ids(self) -> list[int]:
         """Those of the model's generation_config, whatever the call says."""
-        return _token_ids(_plain(getattr(self.defaults, "eos_token_id", None)))
+        return token_ids(_plain(getattr(self.defaults, "eos_token_id", None)))
 
     # --- the ids ---
 
     def read_inputs(self) -> None:
         """Copy the ids and the mask now: after the call they may be changed, or on a GPU that failed."""
-        _ = self.rows, self.mask
+        _ = self.given_ids, self.token_rows, self.mask
 
     @property
     def given_ids(self) -> Any:
@@ -145,7 +213,15 @@ class Request:
         return ids.to("cpu", copy=True) if good else None
 
     @cached_property
-    def rows(self) -> list[list[int]]:
+    def attention_mask(self) -> torch.Tensor | None:
+        """Of the shape of `input_ids`; ones where the caller gave none."""
+        if self.input_ids is None:
+            return None
+        return torch.ones_like(self.input_ids) if self.mask is None else torch.tensor(self.mask)
+
+    @cached_property
+    def token_rows(self) -> list[list[int]]:
+        """The ids of each row as given, pads included."""
         return [] if self.input_ids is None else self.input_ids.tolist()
 
     @property
@@ -166,45 +242,21 @@ class Request:
 
     @cached_property
     def pad_ids(self) -> set[int]:
-        return set(_token_ids(self.get("pad_token_id"), getattr(self.tokenizer, "pad_token_id", None)))
+        return set(token_ids(self.get("pad_token_id"), role_id(self.tokenizer, "pad")))
 
     @cached_property
     def pads(self) -> list[Pads]:
-        """Of each row. A pad is what the mask hides, or a run of pad ids at an end of the row.
-
-        A pad token that is also the first or last token of a text (BOS, EOS) counts only where rows differ in it.
-        """
-        if not self.rows:
-            return []
-        tokens = [getattr(self.tokenizer, name, None) for name in ("bos_token_id", "eos_token_id")]
-        ends = {*self.end_ids, *_token_ids(self.get("bos_token_id"), self.chat.end_id, *tokens)}
-        ambiguous = self.pad_ids & ends  # a text may begin or end with these itself
-        hides = self.mask is not None and any(0 in row for row in self.mask)  # then it knows those better than we do
-        pad_ids = self.pad_ids - ambiguous if hides else self.pad_ids
-        left = [_run(row, pad_ids) for row in self.rows]
-        right = [_run(row[::-1], pad_ids) for row in self.rows]
-        if ambiguous:
-            left, right = _beyond_common(left), _beyond_common(right)
-        masks = self.mask or [[1] * self.width for _ in self.rows]
+        """Of each row: how many stand before and after its text."""
+        tokens = [role_id(self.tokenizer, role) for role in ("bos", "eos")]
+        ends = {*self.end_ids, *token_ids(self.get("bos_token_id"), self.chat.end_id, *tokens)}
         inferred = self.get("pad_token_id") if self.infers_mask else None
-        pads = []
-        for row, mask, before, after in zip(self.rows, masks, left, right, strict=True):
-            if 1 not in mask:
-                pads.append(Pads(self.width, 0, 0))
-                continue
-            before, after = max(before, mask.index(1)), max(after, mask[::-1].index(1))
-            if before + after > self.width:  # nothing but pads
-                before, after = self.width, 0
-            places = [*range(before), *range(self.width - after, self.width)]
-            attended = sum(mask[place] and row[place] != inferred for place in places)
-            pads.append(Pads(before, after, attended))
-        return pads
+        return find_pads(self.token_rows, self.mask, self.pad_ids, ends, inferred)
 
     @cached_property
     def prompts(self) -> list[list[int]]:
         """Each row without its pads, and without numbers that no tokenizer has for a token (-100 of labels)."""
-        inner = [row[pad.left : self.width - pad.right] for row, pad in zip(self.rows, self.pads, strict=True)]
-        odd = self.rows and self.width and not 0 <= self.input_ids.min() <= self.input_ids.max() < 2**31
+        inner = [row[pad.left : self.width - pad.right] for row, pad in zip(self.token_rows, self.pads, strict=True)]
+        odd = self.token_rows and self.width and not 0 <= self.input_ids.min() <= self.input_ids.max() < 2**31
         return [[token for token in row if 0 <= token < 2**31] for row in inner] if odd else inner
 
     # --- the text ---
@@ -217,7 +269,7 @@ class Request:
     def excerpts(self) -> list[str]:
         """Each prompt as text, special tokens included; of long ones the beginning and the end, which tell its form."""
         if self.tokenizer is None:
-            return [""] * len(self.rows)
+            return [""] * len(self.token_rows)
         short = [ids if len(ids) <= HEAD + TAIL else ids[:HEAD] + ids[-TAIL:] for ids in self.prompts]
         backend = getattr(self.tokenizer, "backend_tokenizer", None)  # several times faster than decode, row by row
         if hasattr(backend, "decode_batch"):
@@ -235,7 +287,7 @@ class Request:
         """For each row: whether it holds the marker that opens a user's turn in the tokenizer's chat template."""
         chat = self.chat
         if not chat or self.tokenizer is None:
-            return [False] * len(self.rows)
+            return [False] * len(self.token_rows)
         if chat.open_ids:
             return [chat.open_ids <= set(ids) for ids in self.prompts]
         marks = [mark for mark in (chat.user_open.strip(), chat.header.strip()) if mark]
@@ -264,8 +316,8 @@ def inputs_of(given) -> dict:
         return {"inputs": given}
 
 
-def name_row(request: Request, row: int) -> str:
-    return f"Row {row}" if len(request.rows) > 1 else "The prompt"  # from 0, as in call.rows[0]
+def name_row(call: Call, row: int) -> str:
+    return f"Row {row}" if len(call.token_rows) > 1 else "The prompt"  # from 0, as in call.rows[0]
 
 
 def _unwrapped(model):
@@ -295,21 +347,7 @@ def _plain(value):
     return numbers[0] if isinstance(numbers, list) and len(numbers) == 1 else numbers
 
 
-def _token_ids(*values) -> list[int]:
+def token_ids(*values) -> list[int]:
     """Those of the values that are ids, alone or in lists."""
     flat = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
     return [item for item in flat if isinstance(item, int)]
-
-
-def _run(row: list[int], ids: set[int]) -> int:
-    """How many of the first tokens are among `ids`."""
-    for count, token in enumerate(row):
-        if token not in ids:
-            return count
-    return len(row)
-
-
-def _beyond_common(runs: list[int]) -> list[int]:
-    """Drop what all rows share, and a single one that could be the text's own."""
-    common = min(runs) if len(runs) > 1 else min(runs[0], 1)
-    return [run - min(common, 1) for run in runs]
