@@ -11,6 +11,7 @@ import ipywidgets
 
 from pitfalls.practice.feedback import Feedback, done, tasks
 from pitfalls.silence import silenced
+from pitfalls.widgets.play import shown_live
 
 
 class Prediction:
@@ -69,12 +70,11 @@ class Prediction:
                 button.disabled = False
 
     def _repr_mimebundle_(self, **kwargs) -> dict:
-        data = self.root._repr_mimebundle_(**kwargs)
+        text = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
         choices = "".join(f"<li>{escape(str(choice))}</li>" for choice in self.choices)
         head = f"<b>{escape(self.question)}</b><pre>{escape(self.code)}</pre>"
-        data["text/html"] = f"{head}<ul>{choices}</ul><i>Run this cell to choose.</i>"
-        data["text/plain"] = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
-        return data
+        html = f"{head}<ul>{choices}</ul><i>Run this cell to choose.</i>"
+        return shown_live(self.root, text) | {"text/html": html}
 
 
 def predict(lesson: str, question: str, code: str, choices: Mapping[Any, str]) -> Prediction:

@@ -67,15 +67,21 @@ class Play:
         return self.answers[state]
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        data = self.root._repr_mimebundle_(**kwargs)
+        hint = "Run this cell to move the controls."
         if not self.view.value:
-            return data, {}
+            return shown_live(self.root, hint), {}
         alt = self.summary()
-        data["text/plain"] = f"{alt} (Run this cell to move the controls.)"
+        data = shown_live(self.root, f"{alt} ({hint})")
         stream = io.BytesIO()
         self.figure().savefig(stream, dpi=100, facecolor="white", metadata={"Software": None})
         data["image/png"] = base64.b64encode(stream.getvalue()).decode()
         return data, {"image/png": {"alt": alt}}
+
+
+def shown_live(widget: ipywidgets.Widget, text: str) -> dict[str, Any]:
+    """The mime data of a widget, and a text for a page without a kernel; ipywidgets 7 has no method for it."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view, "text/plain": text}
 
 
 def encode(model, tokenizer, text: str, new: int):
