@@ -32,11 +32,11 @@ def boxes(widget, style: str) -> list[str]:
 @contextmanager
 def counted(model):
     """How often the model is asked to generate."""
-    calls, original = [], model.generate
+    calls = []
 
     def generate(*args, **kwargs):
         calls.append(kwargs)
-        return original(*args, **kwargs)
+        return type(model).generate(model, *args, **kwargs)  # looked up now: `record` listens there
 
     model.generate = generate
     try:
