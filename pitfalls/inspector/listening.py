@@ -29,6 +29,14 @@ class Heard:
         self.processor = _Listener(call.end_ids, lines_up)
         self.votes: dict[int, str] = {}  # hash of a row's ids: the criterion that said stop for it
 
+    @classmethod
+    def of(cls, call: Call) -> "Heard | None":
+        """None for settings of a wrong type: generate is about to say so itself."""
+        try:
+            return cls(call)
+        except (TypeError, ValueError, AttributeError):
+            return None
+
     def join(self, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         """The arguments of a call with one more processor, and the caller's criteria wrapped."""
         if kwargs.get("custom_generate") is not None:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from pitfalls.inspector.call import Call
-from pitfalls.inspector.watcher import Watcher
-from pitfalls.inspector.watching import watching
+from pitfalls.inspector.listening import Heard
+from pitfalls.inspector.watcher import conclude, explain
 
 
 def record(model: Any, tokenizer: Any, inputs: Any, /, **generate_kwargs: Any) -> Call:
@@ -25,11 +25,20 @@ def record(model: Any, tokenizer: Any, inputs: Any, /, **generate_kwargs: Any) -
         raise ValueError("record() follows decoder-only models; this one has an encoder, so its output has no prompt.")
     if generate_kwargs.get("stop_strings") is not None:
         generate_kwargs.setdefault("tokenizer", tokenizer)
-    with watching(Watcher(tokenizer=tokenizer, own_thread=True)) as calls:
-        model.generate(**inputs, **generate_kwargs)
-    if not calls:
-        raise TypeError(f"record() needs a model of transformers; generate of this {type(model).__name__} is another.")
-    return calls[-1]
+    call = Call(model, tokenizer, {**inputs, **generate_kwargs})
+    call.read_inputs()
+    heard, output, error = Heard.of(call), None, None
+    _, arguments = heard.join((), call.arguments) if heard else ((), call.arguments)
+    try:
+        output = model.generate(**arguments)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        conclude(call, output, error, heard)
+        if error is not None:
+            explain(error, call.report)
+    return call
 
 
 def _as_mapping(inputs: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -43,14 +42,11 @@ class Calls(list[Call]):
 class Watcher:
     """What one block sees, and what it keeps of it."""
 
-    def __init__(self, model: Any = None, tokenizer: Any = None, own_thread: bool = False):
+    def __init__(self, model: Any = None, tokenizer: Any = None):
         self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
-        self.thread = threading.get_ident() if own_thread else None
         self.last: Call | None = None  # for what is decoded after it
 
     def sees(self, model: Any) -> bool:
-        if self.thread not in (None, threading.get_ident()):
-            return False
         if self.model is None or self.model is model:
             return True
         return isinstance(self.model, torch.nn.Module) and any(module is model for module in self.model.modules())
@@ -62,32 +58,37 @@ class Watcher:
         block, which a debugger may want to look into.
         """
         for call in list(self.calls):
-            error, seen = call.error, set()
-            while error is not None and error is not leaving and error not in seen:
-                seen.add(error)
+            error, seen = call.error, set[int]()
+            while error is not None and error is not leaving and id(error) not in seen:
+                seen.add(id(error))
                 _clear_library_frames(error.__traceback__)
                 error = error.__context__
 
     def report_of(self, error: BaseException) -> Report:
         return next((call.report for call in reversed(self.calls) if call.error is error), Report())
 
-    def keep(self, call: Call, output: Any, heard: Heard | None) -> None:
-        """Add the call and its report to `calls`. Whatever goes wrong here stays here."""
-        ids = getattr(output, "sequences", output)
-        try:
-            if isinstance(ids, torch.Tensor) and heard is not None and not ENCODER_DECODER(call):
-                call.output_ids = ids.cpu()
-                call.rows = rows_of(call, heard)
-        except Exception:
-            call.output_ids = None
-            _log.debug("the rows of a call could not be read", exc_info=True)
-        try:
-            call.report = apply_rules(call)
-            call.release()
-            self.calls.append(call)
-            self.last = call if call.made else None
-        except Exception:
-            _log.debug("a call could not be recorded", exc_info=True)
+    def keep(self, call: Call) -> None:
+        self.calls.append(call)
+        self.last = call if call.made else None
+
+
+def conclude(call: Call, output: Any, error: BaseException | None, heard: Heard | None) -> None:
+    """Write into the call what came of it, and its report. Whatever goes wrong here stays here."""
+    call.error, ids = error, getattr(output, "sequences", output)
+    try:
+        if heard is not None:
+            call.nan_rows = heard.nan_rows
+        if isinstance(ids, torch.Tensor) and heard is not None and not ENCODER_DECODER(call):
+            call.output_ids = ids.cpu()
+            call.rows = rows_of(call, heard)
+    except Exception:
+        call.output_ids = None
+        _log.debug("the rows of a call could not be read", exc_info=True)
+    try:
+        call.report = apply_rules(call)
+        call.release()
+    except Exception:
+        _log.debug("a call could not be looked at", exc_info=True)
 
 
 def explain(error: BaseException, report: Report) -> None:

@@ -27,7 +27,7 @@ from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.patching import Patch
 from pitfalls.inspector.rules import RULES
-from pitfalls.inspector.watcher import Calls, Watcher, explain
+from pitfalls.inspector.watcher import Calls, Watcher, conclude, explain
 
 DECODING_RULES = ("prompt-echo", "special-tokens-kept")
 _SIGNATURE = inspect.signature(GenerationMixin.generate)  # now, before anyone replaces it
@@ -95,7 +95,7 @@ def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any
         watcher.let_go()
     calls = [_call(watcher, model, _arguments(args, kwargs)) for watcher in watchers]
     _say_what_is_fatal(calls[0])
-    heard = _listen(calls[0])
+    heard = Heard.of(calls[0])
     if heard is not None:
         args, kwargs = heard.join(args, kwargs)
     output = error = None
@@ -109,8 +109,8 @@ def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any
     finally:
         _inside.generate = False
         for watcher, call in zip(watchers, calls, strict=True):
-            call.error, call.nan_rows = error, heard.nan_rows if heard else []
-            watcher.keep(call, output, heard)
+            conclude(call, output, error, heard)
+            watcher.keep(call)
         if error is not None:
             explain(error, watchers[0].report_of(error))
 
@@ -131,13 +131,6 @@ def _say_what_is_fatal(call: Call) -> None:
             _log.error("%s: %s", finding.rule, finding.message)
     except Exception:
         _log.debug("a call could not be looked at", exc_info=True)
-
-
-def _listen(call: Call) -> Heard | None:
-    try:
-        return Heard(call)
-    except (TypeError, ValueError, AttributeError):  # settings of a wrong type: generate is about to say so itself
-        return None
 
 
 def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
