@@ -4,8 +4,9 @@ The public names are imported when first used, so `import pitfalls` is fast and 
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
 
 _HOME = {
@@ -31,13 +32,34 @@ _HOME = {
 }
 __all__ = list(_HOME)
 
+if TYPE_CHECKING:  # the same names, for editors and type checkers
+    from pitfalls import pictures as pictures
+    from pitfalls import practice as practice
+    from pitfalls import widgets as widgets
+    from pitfalls.inspector import catalogue as catalogue
+    from pitfalls.inspector.call import Call as Call
+    from pitfalls.inspector.checking import check as check
+    from pitfalls.inspector.recording import record as record
+    from pitfalls.inspector.report import Finding as Finding
+    from pitfalls.inspector.report import PitfallError as PitfallError
+    from pitfalls.inspector.report import Report as Report
+    from pitfalls.inspector.rows import Row as Row
+    from pitfalls.inspector.rows import Step as Step
+    from pitfalls.inspector.rules import RULES as RULES
+    from pitfalls.inspector.watching import watch as watch
+    from pitfalls.model.choose import ZEPHYR_TEMPLATE as ZEPHYR_TEMPLATE
+    from pitfalls.model.choose import choose_model as choose_model
+    from pitfalls.model.choose import describe_setup as describe_setup
+    from pitfalls.model.choose import fetch_model as fetch_model
+    from pitfalls.model.fetch import ModelError as ModelError
+else:
 
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"pitfalls has no {name!r}; it has {', '.join(__all__)}")
-    home = _HOME[name]
-    module = import_module(f"pitfalls.{home}")
-    return module if home.rpartition(".")[2] == name else getattr(module, name)
+    def __getattr__(name: str):
+        if name not in _HOME:
+            raise AttributeError(f"pitfalls has no {name!r}; it has {', '.join(__all__)}")
+        home = _HOME[name]
+        module = import_module(f"pitfalls.{home}")
+        return module if home.rpartition(".")[2] == name else getattr(module, name)
 
 
 def __dir__() -> list[str]:

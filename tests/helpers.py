@@ -18,8 +18,6 @@ MISTRAL = "mistralai/Mistral-7B-v0.1"
 ZEPHYR = "HuggingFaceH4/zephyr-7b-alpha"
 TOKENIZER_WHEEL = "mistral-common==1.13.1"  # carries the tokenizer of Mistral-7B-v0.1; not installed, only unpacked
 TOKENIZER_FILE = "mistral_common/data/tokenizer.model.v1"
-
-
 END = 2  # of the embedded tokenizer: <|im_end|>, its pad token too
 
 

@@ -1,15 +1,19 @@
 """Point every badge, setup cell and link of the course at another repository: `make fork REPO=owner/name`.
 
-The address stands in one place, `[project.urls] Repository` in pyproject.toml. Whatever else names it follows from
-there, and so does whatever the lessons' saved outputs show of it.
+The address is `REPOSITORY` in pitfalls/__init__.py. Whatever else names it follows from there, pyproject.toml too, and
+so does whatever the lessons' saved outputs show of it. Needs nothing but Python and git, so that
+.github/workflows/fork.yml can run it where nothing is installed.
 """
 
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-from tools.lessons import OWNER_AND_NAME, ROOT
+from pitfalls import REPOSITORY
 
+ROOT = Path(__file__).resolve().parent.parent
+OWNER_AND_NAME = REPOSITORY.removeprefix("https://github.com/")
 NAME = r"(?P<owner>[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38})/(?P<name>[\w.-]{1,100})"  # as GitHub allows them
 
 
@@ -26,7 +30,7 @@ def repoint(text: str, old: str, new: str) -> str:
 
 def strays(text: str) -> list[str]:
     """The addresses in a text that should lead to this repository, and lead to another."""
-    ours = r"colab\.research\.google\.com/github/{0}/|git\+https://github\.com/{0}|github\.com/{0}/blob/main/notebooks/"
+    ours = r"colab\.research\.google\.com/github/{0}/|git\+https://github\.com/{0}|github\.com/{0}/(?:raw|blob)/main/"
     found = re.finditer(ours.format(r"([\w.-]+/[\w.-]+)"), text)
     return [match[0] for match in found if OWNER_AND_NAME not in match.groups()]
 

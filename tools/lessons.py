@@ -3,7 +3,7 @@
 `python -m tools.lessons` (`make notebooks`) executes every lesson and writes it back in a normal form, so that a
 second run changes only what really changed: no time stamps, no widget state, counts from 1. A cell tagged `varies`,
 whose output holds a timing, keeps its old output as long as its source is the same. The budget line in the header
-says what `make bench` measured.
+says what `make bench` measured. The setup cell and the metadata say which version of the package ran.
 """
 
 import hashlib
@@ -17,12 +17,13 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = re.search(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]
-OWNER_AND_NAME = REPOSITORY.removeprefix("https://github.com/")
+import pitfalls
+from tools.fork import REPOSITORY, ROOT
+
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 BEYOND = range(9, 13)  # lessons about what comes next: no failure to begin with, no widget and no exercises
 RESULTS = ROOT / "tools" / "bench.json"  # what `make bench` measured
+VERSION = re.compile(r'(?<=lesson := ")[^"]+')  # in the setup cell
 BUDGET = re.compile(r"^\*\d+ minutes to read.*\*$", flags=re.MULTILINE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -51,10 +52,10 @@ def output_text(cell: nbformat.NotebookNode) -> str:
 def fingerprint(notebook: nbformat.NotebookNode) -> str:
     """Of all code in order: kept with the outputs, it tells whether they belong to this code.
 
-    The repository's address is left out: a fork has the same outputs.
+    Without the repository's address, as a fork has the same outputs, and without the version of the package.
     """
     code = "\0".join(cell.source for cell in code_cells(notebook))
-    return hashlib.sha256(code.replace(REPOSITORY, "").encode()).hexdigest()
+    return hashlib.sha256(VERSION.sub("", code.replace(REPOSITORY, "")).encode()).hexdigest()
 
 
 def minutes(notebook: nbformat.NotebookNode) -> tuple[int, int]:
@@ -86,6 +87,8 @@ def budget(path: Path, notebook: nbformat.NotebookNode) -> str:
 def execute(path: Path) -> nbformat.NotebookNode:
     """Run one lesson from top to bottom; raises `CellExecutionError` at the first cell that fails."""
     notebook = read(path)
+    setup = code_cells(notebook)[0]
+    setup.source = VERSION.sub(pitfalls.__version__, setup.source)
     before = {cell.source: cell.outputs for cell in code_cells(notebook)}
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     header = notebook.cells[0]
@@ -94,7 +97,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbformat.NotebookNode:
-    notebook.metadata = nbformat.from_dict({**METADATA, "outputs_of_code": fingerprint(notebook)})
+    saved = {"outputs_of_code": fingerprint(notebook), "saved_with": f"generation-pitfalls {pitfalls.__version__}"}
+    notebook.metadata = nbformat.from_dict(METADATA | saved)
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         cell.metadata.pop("execution", None)

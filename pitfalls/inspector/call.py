@@ -271,7 +271,7 @@ class Call:
         if self.tokenizer is None:
             return [""] * len(self.token_rows)
         short = [ids if len(ids) <= HEAD + TAIL else ids[:HEAD] + ids[-TAIL:] for ids in self.prompts]
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)  # several times faster than decode, row by row
+        backend: Any = getattr(self.tokenizer, "backend_tokenizer", None)  # several times faster than row by row
         if hasattr(backend, "decode_batch"):
             return backend.decode_batch(short, skip_special_tokens=False)
         return [self.tokenizer.decode(ids) for ids in short]
@@ -302,13 +302,13 @@ class Call:
     @property
     def window(self) -> int | None:
         """How many tokens, prompt and new together, the model was made for."""
-        config = getattr(self.model, "config", None)
+        config: Any = getattr(self.model, "config", None)
         if not hasattr(config, "max_position_embeddings") and hasattr(config, "get_text_config"):
             config = config.get_text_config()  # of a model that sees or hears too; asking costs a fifth of a check
         return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
 
-def inputs_of(given) -> dict:
+def inputs_of(given: Any) -> dict[str, Any]:
     """The arguments that `generate` gets from what a caller calls inputs: a mapping, or ids alone."""
     try:
         return dict(given) if isinstance(given, Mapping) else {"inputs": given}
@@ -320,14 +320,14 @@ def name_row(call: Call, row: int) -> str:
     return f"Row {row}" if len(call.token_rows) > 1 else "The prompt"  # from 0, as in call.rows[0]
 
 
-def _unwrapped(model):
+def _unwrapped(model: Any) -> Any:
     """The model that generates, where it stands in a wrapper such as those of torch.compile and DataParallel."""
     if isinstance(model, GenerationMixin) or not isinstance(model, torch.nn.Module):
         return None if isinstance(model, type) else model
     return next((module for module in model.modules() if isinstance(module, GenerationMixin)), model)
 
 
-def _tokenizer(given):
+def _tokenizer(given: Any) -> Any:
     """A tokenizer, alone or of a processor; None for anything else."""
     for thing in (given, getattr(given, "tokenizer", None)):
         if isinstance(thing, PreTrainedTokenizerBase):
@@ -335,11 +335,11 @@ def _tokenizer(given):
     return None
 
 
-def _readable(thing) -> bool:
+def _readable(thing: Any) -> bool:
     return isinstance(thing, torch.Tensor) and not thing.is_meta and thing.layout == torch.strided
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """A setting as Python has it: the numbers of a tensor or an array, one alone or a list."""
     if not hasattr(value, "tolist") or (isinstance(value, torch.Tensor) and not _readable(value)):
         return value
@@ -347,7 +347,7 @@ def _plain(value):
     return numbers[0] if isinstance(numbers, list) and len(numbers) == 1 else numbers
 
 
-def token_ids(*values) -> list[int]:
+def token_ids(*values: Any) -> list[int]:
     """Those of the values that are ids, alone or in lists."""
     flat = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
     return [item for item in flat if isinstance(item, int)]

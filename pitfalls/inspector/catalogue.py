@@ -13,14 +13,16 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from transformers import __version__
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 from transformers.utils import logging as transformers_logging
 
 from pitfalls.inspector.report import lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
+from pitfalls.model.fetch import fetch_embedded
 
 VERSION = ".".join(__version__.split(".")[:2])  # of transformers, without the patch
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
@@ -63,11 +65,16 @@ def describe(name: str) -> str:
     return "\n\n".join(parts)
 
 
-def compare(model, tokenizer, names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
-    """Make the mistake of each rule with this model: what transformers said of it, and what the inspector says.
+def compare(names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
+    """Make the mistake of each rule: what transformers said of it, and what the inspector says.
 
-    The code is that of `rule.mistake`; what it does to the settings of model and tokenizer is undone.
+    The code is that of `rule.mistake`, run on the embedded model in 32 bits on the CPU, whatever the caller works with:
+    there every mistake ends in an exception at worst. On a GPU, or with weights in 4 bits, one can end the process.
+    What the code does to the settings of model and tokenizer is undone before the next.
     """
+    folder = str(fetch_embedded())
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu")
     for rule in (RULES[name] for name in names):
         changes = re.search(r"tokenizer\.(\w+ = |add_special_tokens)", rule.mistake)
         tokens = copy.deepcopy(tokenizer) if changes else tokenizer
@@ -109,14 +116,14 @@ def _cell(text: str) -> str:
     return textwrap.shorten(text, 160, placeholder=" …")
 
 
-def _names(model, tokenizer) -> dict:
+def _names(model: Any, tokenizer: Any) -> dict[str, Any]:
     """What the code of the rules may use: the reader's own names."""
     inputs = tokenizer("The weather today is", return_tensors="pt")
     return {"model": model, "tokenizer": tokenizer, "inputs": inputs, "texts": list(TEXTS), "messages": list(MESSAGES)}
 
 
 @contextmanager
-def _put_back(model):
+def _put_back(model: Any) -> Iterator[None]:
     """Undo what the code of a rule may do to the model's settings."""
     settings, window, training = copy.deepcopy(model.generation_config), _window(model), model.training
     try:
@@ -127,16 +134,16 @@ def _put_back(model):
         model.train(training)
 
 
-def _window(model) -> int | None:
+def _window(model: Any) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
 
 @contextmanager
-def _heard():
+def _heard() -> Iterator[list[str]]:
     """The warnings and log messages of transformers, also those it says only once per process."""
     heard: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("transformers")
     others, logger.handlers = logger.handlers, [handler]
     level = logger.level

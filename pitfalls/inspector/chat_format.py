@@ -9,6 +9,7 @@ chat.answer_close       # "<|im_end|>\\n"
 import os
 import re
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from pitfalls.inspector.vocabulary import role_id, token_id
@@ -39,10 +40,10 @@ class ChatFormat:
         return bool(self.user_open.strip() or self.header.strip())
 
 
-_known: WeakKeyDictionary = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-def chat_format(tokenizer) -> ChatFormat:
+def chat_format(tokenizer: Any) -> ChatFormat:
     """The format of `tokenizer`; kept, as rendering takes milliseconds, until its template or special tokens change."""
     template = getattr(tokenizer, "chat_template", None)
     state = (
@@ -57,7 +58,7 @@ def chat_format(tokenizer) -> ChatFormat:
     return kept[1]
 
 
-def _look(tokenizer, template) -> ChatFormat:
+def _look(tokenizer: Any, template: Any) -> ChatFormat:
     bos_id = role_id(tokenizer, "bos")
     adds_bos = bos_id is not None and tokenizer("x")["input_ids"][:1] == [bos_id]
     ids = {token: token_id(tokenizer, token) for token in tokenizer.all_special_tokens}
@@ -104,7 +105,7 @@ def _look(tokenizer, template) -> ChatFormat:
     )
 
 
-def _render(tokenizer, chat: list[dict], **options) -> str:
+def _render(tokenizer: Any, chat: list[dict[str, str]], **options: Any) -> str:
     """The chat as text; empty where the template refuses it, as some do a chat without tools or with two turns."""
     try:
         return tokenizer.apply_chat_template(chat, tokenize=False, **options)
@@ -112,18 +113,18 @@ def _render(tokenizer, chat: list[dict], **options) -> str:
         return ""
 
 
-def _unended(tokenizer, text: str, longer: str) -> str:
+def _unended(tokenizer: Any, text: str, longer: str) -> str:
     """Without the end token that some templates (Phi-3's) write behind a chat only where no other turn follows."""
     bare = text.removesuffix(tokenizer.eos_token or "")
     return bare if longer.startswith(bare) and not longer.startswith(text) else text
 
 
-def _close_ids(tokenizer, user_close: str, header: str) -> list[int]:
+def _close_ids(tokenizer: Any, user_close: str, header: str) -> list[int]:
     ids = tokenizer(user_close + header, add_special_tokens=False)["input_ids"]
     return ids if ids[:1] == _special_ids(tokenizer, user_close)[:1] else []
 
 
-def _special_ids(tokenizer, text: str) -> list[int]:
+def _special_ids(tokenizer: Any, text: str) -> list[int]:
     """Ids of the added tokens spelled in `text`, in order."""
     added = {token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items()}
     spelled = sorted((content for content in added if content in text), key=len, reverse=True)

@@ -16,6 +16,8 @@ from pitfalls.inspector.rows import STOP_NAMES
 
 CANDIDATES = 10  # kept of each step; the whole vocabulary would be 200 kB a step for SmolLM2
 PROCESSORS, CRITERIA = 3, 4  # their places among the arguments of `generate`, the model's own included
+Arguments = tuple[Any, ...]
+Keywords = dict[str, Any]
 
 
 class Heard:
@@ -27,7 +29,7 @@ class Heard:
         self.processor = _Listener(call.end_ids, lines_up)
         self.votes: dict[int, str] = {}  # hash of a row's ids: the criterion that said stop for it
 
-    def join(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def join(self, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         """The arguments of a call with one more processor, and the caller's criteria wrapped."""
         if kwargs.get("custom_generate") is not None:
             return args, kwargs
@@ -56,7 +58,7 @@ class Heard:
             return []
 
 
-def _replaced(args: tuple, kwargs: dict, place: int, name: str, value: Any) -> tuple[tuple, dict]:
+def _replaced(args: Arguments, kwargs: Keywords, place: int, name: str, value: Any) -> tuple[Arguments, Keywords]:
     if len(args) > place:
         return (*args[:place], value, *args[place + 1 :]), kwargs
     return args, {**kwargs, name: value}

@@ -3,6 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 
 class Patch:
@@ -13,7 +14,7 @@ class Patch:
     is left alone: ours, if still called from theirs, only passes calls on.
     """
 
-    def __init__(self, owner: type, name: str, replace: Callable):
+    def __init__(self, owner: type, name: str, replace: Callable[..., Any]) -> None:
         self.owner, self.name, self.replace = owner, name, replace
         self.lock, self.users = threading.Lock(), 0
 
@@ -23,7 +24,7 @@ class Patch:
             if self.users == 1:
                 self._install()
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         with self.lock:
             self.users -= 1
             if self.users == 0 and vars(self.owner).get(self.name) is self.ours:
@@ -35,7 +36,7 @@ class Patch:
             return
 
         @functools.wraps(original)
-        def ours(*args, **kwargs):
+        def ours(*args: Any, **kwargs: Any) -> Any:
             if self.ours is not ours or not self.users:
                 return original(*args, **kwargs)
             return self.replace(original, *args, **kwargs)

@@ -10,7 +10,8 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.report import Finding
 
 GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"  # the end of many a fix
-Look = Callable[[Call], str | tuple[str, str] | None]
+Said = str | tuple[str, str] | None
+Look = Callable[[Call], Said]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ class Rule:
     def story(self) -> str:
         told = inspect.getdoc(self.look)
         if told is None:  # `python -OO` drops docstrings: this one is read from the file
-            told = ast.get_docstring(ast.parse(textwrap.dedent(inspect.getsource(self.look))).body[0])
-        return told
+            (function,) = ast.parse(textwrap.dedent(inspect.getsource(self.look))).body
+            assert isinstance(function, ast.FunctionDef)
+            told = ast.get_docstring(function)
+        return told or ""
 
     def __call__(self, call: Call) -> Finding | None:
         said = self.look(call)

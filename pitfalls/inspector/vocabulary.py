@@ -11,7 +11,7 @@ def token_id(tokenizer: Any, token: str | None) -> int | None:
     """The id of a token by its name; None for one that the vocabulary lacks."""
     if not token:
         return None
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if hasattr(backend, "token_to_id"):
         return backend.token_to_id(token)
     try:

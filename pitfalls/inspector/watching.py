@@ -159,7 +159,7 @@ def watching(watcher: Watcher) -> Iterator[Calls]:
                 _watchers.remove(watcher)
 
 
-def _watched_generate(original: Callable, /, *args: Any, **kwargs: Any) -> Any:
+def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     model = args[0] if args else kwargs.get("self")
     watchers = [watcher for watcher in dict.fromkeys(_watchers) if watcher.sees(model)]
     if not watchers or getattr(_inside, "generate", False):
@@ -167,6 +167,7 @@ def _watched_generate(original: Callable, /, *args: Any, **kwargs: Any) -> Any:
     for watcher in watchers:
         watcher.let_go()
     calls = [_call(watcher, model, _arguments(args, kwargs)) for watcher in watchers]
+    _say_what_is_fatal(calls[0])
     heard = _listen(calls[0])
     if heard is not None:
         args, kwargs = heard.join(args, kwargs)
@@ -193,6 +194,16 @@ def _call(watcher: Watcher, model: Any, arguments: dict[str, Any]) -> Call:
     call = Call(model, watcher.tokenizer or _tokenizer_of(arguments, pipeline), arguments, asked)
     call.read_inputs()
     return call
+
+
+def _say_what_is_fatal(call: Call) -> None:
+    """Now, in the log: a call that ends the process leaves nobody to read a report."""
+    try:
+        finding = RULES["empty-prompt"](call)
+        if finding and finding.severity == "error":
+            _log.error("%s: %s", finding.rule, finding.message)
+    except Exception:
+        _log.debug("a call could not be looked at", exc_info=True)
 
 
 def _listen(call: Call) -> Heard | None:
@@ -225,7 +236,7 @@ def _clear_library_frames(trace: TracebackType | None) -> None:
         trace = trace.tb_next
 
 
-def _arguments(args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """All arguments by their names, without the model; those that were left out are left out."""
     try:
         bound = _SIGNATURE.bind(*args, **kwargs).arguments
@@ -237,6 +248,7 @@ def _arguments(args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer_of(arguments: dict[str, Any], pipeline: Any) -> Any:
+    place: Any
     for place in (pipeline, arguments.get("streamer")):
         if isinstance(getattr(place, "tokenizer", None), PreTrainedTokenizerBase):
             return place.tokenizer
@@ -254,7 +266,7 @@ def _pipelines() -> Patch:
     return Patch(TextGenerationPipeline, "__call__", _watched_pipeline)
 
 
-def _watched_pipeline(original: Callable, pipeline: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _watched_pipeline(original: Callable[..., Any], pipeline: Any, /, *args: Any, **kwargs: Any) -> Any:
     before = getattr(_inside, "pipeline", (None, None))
     config = kwargs.get("generation_config")
     of_config = config.to_diff_dict() if isinstance(config, GenerationConfig) else ()
@@ -269,7 +281,7 @@ def _watched_pipeline(original: Callable, pipeline: Any, /, *args: Any, **kwargs
 # --- decoding ----------------------------------------------------------------------------------------------------
 
 
-def _watched_decode(original: Callable, /, *args: Any, **kwargs: Any) -> Any:
+def _watched_decode(original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     if not _watchers or getattr(_inside, "decode", False):
         return original(*args, **kwargs)
     _inside.decode = True  # decoding a batch decodes its rows, and so do the rules

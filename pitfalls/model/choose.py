@@ -1,11 +1,18 @@
 """Which model a lesson runs on: the embedded one, a Hub id or a local folder, checked before it is loaded."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from pitfalls import __version__
+from pitfalls.extra import course_extra
 from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
 
 BYTES_PER_WEIGHT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 BYTES_IN_4_BIT = 0.6  # 4 bits a weight, its quantization constants, and embeddings that stay in 16 bits
@@ -19,21 +26,25 @@ ZEPHYR_TEMPLATE = """{% for message in messages -%}
 {% endif %}"""
 
 
-def choose_model(choice: str = EMBEDDED):
+@course_extra()
+def choose_model(choice: str | None = EMBEDDED) -> "tuple[str, BitsAndBytesConfig | None]":
     """What the setup cell of every lesson hands to `from_pretrained`: a model and how to quantize it.
 
     `choice` is "SmolLM2-135M-Instruct", the embedded model, loaded as it is stored (None); or a Hub id or folder,
     loaded in 4-bit (a `BitsAndBytesConfig`) unless its checkpoint is quantized already. With the embedded model, the
     environment variable PITFALLS_MODEL may name another one. Prints one line with versions, device and model.
+    In a notebook the embedded model, which loads in a second, then loads without a progress bar.
 
     Raises `ModelError` where that model can't be had or can't fit.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
     chosen = os.environ.get("PITFALLS_MODEL", "").strip() if choice in (EMBEDDED, "", None) else choice
-    if chosen in (EMBEDDED, ""):
+    if not chosen or chosen == EMBEDDED:
         model = fetch_model()
+        if "ipykernel" in sys.modules:  # elsewhere the process is not a lesson's alone
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()
         print(describe_setup(model))
         return model, None
     model, _ = _checked(chosen)
@@ -43,6 +54,7 @@ def choose_model(choice: str = EMBEDDED):
     return model, quantization
 
 
+@course_extra()
 def fetch_model(name: str | None = None) -> str:
     """A string that `from_pretrained` takes, after checks that fail early and in plain words.
 
@@ -72,10 +84,13 @@ def describe_setup(model: str | None = None) -> str:
     threads = torch.get_num_threads()
     cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
-    versions = (
-        f"Python {platform.python_version()} · torch {torch.__version__} · transformers {transformers.__version__}"
-    )
-    return f"{versions} · {device}" + (f" · {Path(model).name}" if model else "")
+    libraries = f"torch {torch.__version__} · transformers {transformers.__version__} · pitfalls {__version__}"
+    return f"Python {platform.python_version()} · {libraries} · {device}" + (f" · {Path(model).name}" if model else "")
+
+
+def _not_about_kernels(record: logging.LogRecord) -> bool:
+    """False for what bitsandbytes logs on some CPUs: that a package it can do without would be faster."""
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
 
 
 def _checked(name: str) -> tuple[str, str]:
@@ -89,7 +104,7 @@ def _checked(name: str) -> tuple[str, str]:
     return str(name), _check_memory(str(name), *_check_hub(str(name)))
 
 
-def _four_bit(model: str):
+def _four_bit(model: str) -> "BitsAndBytesConfig | None":
     import torch
     from transformers import AutoConfig, BitsAndBytesConfig
 
@@ -149,6 +164,11 @@ def _check_hub(name: str) -> tuple[float, str]:
             "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
         ) from None
     except Exception as error:  # whichever HTTP client the Hub library uses today, the reader's question is the same
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            raise ModelError(
+                f"The Hub does not know the token of this machine, so it gives it nothing, not even {name}. Run "
+                "`hf auth login` with a new token, or `hf auth logout`; a variable HF_TOKEN comes before both."
+            ) from None
         raise ModelError(
             f"{name} is not in this machine's Hub cache, and the Hub did not answer ({type(error).__name__}). "
             "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither."
@@ -157,7 +177,7 @@ def _check_hub(name: str) -> tuple[float, str]:
     sizes = {"F64": 8, "F32": 4, "I64": 8, "I32": 4, "BF16": 2, "F16": 2}
     stored = sum(count * sizes.get(kind, 1) for kind, count in counts.items())
     kinds = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-    return stored, kinds.get(max(counts, key=counts.get), "quantized") if counts else "unknown"
+    return stored, kinds.get(max(counts, key=lambda kind: counts[kind]), "quantized") if counts else "unknown"
 
 
 def _size_of_folder(folder: Path) -> tuple[float, str]:
@@ -166,7 +186,7 @@ def _size_of_folder(folder: Path) -> tuple[float, str]:
     return sum(path.stat().st_size for path in _weights(folder)), dtype or "float32"
 
 
-def _config(folder: Path) -> dict:
+def _config(folder: Path) -> dict[str, Any]:
     try:
         return {**json.loads((folder / "config.json").read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):

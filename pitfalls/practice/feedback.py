@@ -49,7 +49,7 @@ class Feedback:
         )
 
 
-def exercise(lesson: str, title: str) -> Callable:
+def exercise(lesson: str, title: str) -> Callable[[Callable[..., str]], Callable[..., Feedback]]:
     """Make a checker of a function that returns what was proved, or raises `Hint`. `lesson` is its number, as "04"."""
 
     def decorate(check: Callable[..., str]) -> Callable[..., Feedback]:

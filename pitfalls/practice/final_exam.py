@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pitfalls
 from pitfalls.practice.feedback import Feedback, done, named, tasks
-from pitfalls.widgets.play import without_logs
+from pitfalls.silence import silenced
 
 MISTAKES = 7
 QUESTIONS = ["What is the capital of France?", "Give me three names for a cat."]
@@ -116,12 +116,12 @@ class Exam:
         head = f"<b>Exam {self.seed}</b>: this program has {len(self.mistakes)} mistakes. Copy it into the next cell."
         return f'{head}<pre style="line-height: 1.4; background: none">{escape(self.program)}</pre>'
 
-    def check(self, load: Callable, answer: Callable, story: Callable) -> Feedback:
+    def check(self, load: Any, answer: Any, story: Any) -> Feedback:
         """Run the three functions on the embedded model, and count the mistakes that are mended.
 
         A mistake in a function that stops with an error counts as open: another one may hide it.
         """
-        if ... in (load, answer, story):
+        if any(function is ... for function in (load, answer, story)):
             return Feedback("not yet", "Copy the program into this cell, mend it, and run the cell again.")
         found, stopped, answers, written = _run(load, answer, story)
         open_ = [m for m in self.mistakes if m.rule in found or m.where in stopped or "load" in stopped]
@@ -151,7 +151,9 @@ def exam(seed: int | None = None) -> Exam:
 
 def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], dict[str, str], list[str], list[str]]:
     """The rules found, the functions that stopped with their errors, the answers, and what the model wrote for them."""
-    found, stopped, answers, written = set(), {}, [""], []
+    found: set[str] = set()
+    stopped: dict[str, str] = {}
+    answers, written = [""], list[str]()
     try:
         model, tokenizer = load(pitfalls.fetch_model())
     except Exception as error:
@@ -162,7 +164,7 @@ def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], d
     }
     for name, call in calls_of.items():
         try:
-            with pitfalls.watch(model, tokenizer) as calls, without_logs(), warnings.catch_warnings():
+            with pitfalls.watch(model, tokenizer) as calls, silenced(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = call()
             if not calls:

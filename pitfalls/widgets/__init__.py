@@ -7,10 +7,13 @@ keeps the first state as a picture, so that a page without a kernel lacks nothin
 moving a slider asks it nothing, and no state is computed twice.
 """
 
-from pitfalls.widgets.chat_template import ChatTemplate
-from pitfalls.widgets.length import Length
-from pitfalls.widgets.loop import Loop
-from pitfalls.widgets.next_token import NextToken
-from pitfalls.widgets.padding import Padding
+from pitfalls.extra import course_extra
+
+with course_extra():
+    from pitfalls.widgets.chat_template import ChatTemplate
+    from pitfalls.widgets.length import Length
+    from pitfalls.widgets.loop import Loop
+    from pitfalls.widgets.next_token import NextToken
+    from pitfalls.widgets.padding import Padding
 
 __all__ = ["ChatTemplate", "Length", "Loop", "NextToken", "Padding"]

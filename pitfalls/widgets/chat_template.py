@@ -1,6 +1,7 @@
 """A chat with and without its template, its system turn and its generation prompt."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -8,8 +9,8 @@ from matplotlib.figure import Figure
 from pitfalls import pictures
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Step
+from pitfalls.pictures.chats import chat_parts
 from pitfalls.pictures.drawing import percent, visible
-from pitfalls.pictures.figures import chat_parts
 from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, check_window
 
@@ -17,7 +18,7 @@ from pitfalls.widgets.play import Play, check_window
 class ChatTemplate(Play):
     """Messages, what the chat template makes of them, and how likely the model is to end its turn at once."""
 
-    def __init__(self, model, tokenizer, messages: Sequence[dict[str, str]]):
+    def __init__(self, model: Any, tokenizer: Any, messages: Sequence[dict[str, str]]):
         self.model, self.tokenizer = model, tokenizer
         system = next((message["content"] for message in messages if message["role"] == "system"), None)
         self.template = ipywidgets.Checkbox(True, description="chat template", indent=False)

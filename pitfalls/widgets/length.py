@@ -1,6 +1,7 @@
 """What a budget keeps of an answer."""
 
 from dataclasses import replace
+from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ class Length(Play):
     as long as tokens are not drawn anew.
     """
 
-    def __init__(self, call: Call, tokenizer):
+    def __init__(self, call: Call, tokenizer: Any):
         self.call, self.tokenizer = call, tokenizer
         most = max(len(call.output_ids[0]), call.settings.max_length or 0) - call.input_ids.shape[1]
         names = [(f"{n}: {short(row.prompt_text, 40)}", n) for n, row in enumerate(call.rows)]

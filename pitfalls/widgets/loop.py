@@ -1,6 +1,8 @@
 """The generation loop, step by step, with other ways to go."""
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import ipywidgets
 import torch
@@ -20,14 +22,15 @@ CHOICES = 6  # candidates that are offered
 class Loop(Play):
     """A generation step by step, forward and back; another candidate can be taken, to see where it leads."""
 
-    def __init__(self, model, tokenizer, prompt: str, max_new_tokens: int = 20):
-        self.model, self.tokenizer, self.new, self.path = model, tokenizer, max_new_tokens, (None, None)
+    def __init__(self, model: Any, tokenizer: Any, prompt: str, max_new_tokens: int = 20):
+        self.model, self.tokenizer, self.new = model, tokenizer, max_new_tokens
+        self.path: tuple[str | None, Any] = (None, None)  # the prompt, and the call that goes on from it
         self.prompt = ipywidgets.Text(prompt, description="prompt", continuous_update=False)
         self.prompt.add_class("pf-whole")
         self.step = ipywidgets.IntSlider(1, min=1, max=max_new_tokens, description="step")
         back = self._button("← back", lambda: self._move(-1))
         forward = self._button("forward →", lambda: self._move(1))
-        self.choices = [self._button("", lambda n=n: self._take(n)) for n in range(CHOICES)]
+        self.choices = [self._button("", partial(self._take, n)) for n in range(CHOICES)]
         choices = ipywidgets.Box([ipywidgets.Label("take"), *self.choices])
         choices.add_class("pf-whole").add_class("pf-choices")
         super().__init__(self.prompt, self.step, back, forward, choices)

@@ -1,6 +1,7 @@
 """The distribution over the next token under temperature, filters and penalty."""
 
 from collections import Counter
+from typing import Any
 
 import ipywidgets
 import torch
@@ -27,8 +28,9 @@ class NextToken(Play):
     The dashed outline is the model's own probability. *sample 100* draws from what is left.
     """
 
-    def __init__(self, model, tokenizer, prompt: str = "I am a cat."):
-        self.model, self.tokenizer, self.drawn = model, tokenizer, (None, Counter())
+    def __init__(self, model: Any, tokenizer: Any, prompt: str = "I am a cat."):
+        self.model, self.tokenizer = model, tokenizer
+        self.drawn: tuple[Any, Counter[int]] = (None, Counter())  # for which prompt and settings, and what
         self.prompt = ipywidgets.Text(prompt, description="prompt", continuous_update=False)
         self.prompt.add_class("pf-whole")
         self.settings = {
@@ -40,7 +42,7 @@ class NextToken(Play):
         }
         super().__init__(self.prompt, *self.settings.values(), self._button("sample 100", self._sample))
 
-    def values(self) -> dict[str, float]:
+    def values(self) -> dict[str, Any]:
         return {name: slider.value for name, slider in self.settings.items()}
 
     def logits(self) -> tuple[torch.Tensor, torch.Tensor]:

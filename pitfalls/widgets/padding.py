@@ -1,6 +1,7 @@
 """A batch with its pads on either side, with or without a mask."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets
 import torch
@@ -22,7 +23,7 @@ class Padding(Play):
     Tokens that differ from what the row gets alone are marked.
     """
 
-    def __init__(self, model, tokenizer, texts: Sequence[str] = ("1, 2, 3", "A, B, C, D, E")):
+    def __init__(self, model: Any, tokenizer: Any, texts: Sequence[str] = ("1, 2, 3", "A, B, C, D, E")):
         self.model, self.tokenizer = model, tokenizer
         self.texts = ipywidgets.Textarea(
             "\n".join(texts), rows=max(2, len(texts)), description="a text a line", continuous_update=False

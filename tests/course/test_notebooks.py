@@ -5,13 +5,14 @@ import re
 from itertools import pairwise
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
+import pitfalls
+from tools.fork import OWNER_AND_NAME, REPOSITORY, ROOT
 from tools.lessons import (
     BEYOND,
     LESSONS,
-    OWNER_AND_NAME,
-    REPOSITORY,
-    ROOT,
+    VERSION,
     budget,
     code_cells,
     fingerprint,
@@ -64,8 +65,32 @@ def test_setup_cell_is_the_same_everywhere(path):
     assert first.source == code_cells(read(LESSONS[0]))[0].source
     assert first.source.startswith("# @title Setup: run me first\n") and first.metadata.get("cellView") == "form"
     assert len(first.source.splitlines()) <= 12
-    assert f"git+{REPOSITORY}" in first.source
+    lines = first.source.replace(OWNER_AND_NAME, "").splitlines()  # a fork's name may be long
+    assert max(len(line) for line in lines if "# @param" not in line) <= 100  # a form field is one line
+    assert f'"generation-pitfalls[course] @ git+{REPOSITORY}"' in first.source
     assert re.search(r"Python 3.* torch .* transformers .* SmolLM2-135M-Instruct", output_text(first))
+
+
+@lesson
+def test_a_lesson_knows_the_version_that_it_was_saved_with(path):
+    notebook = read(path)
+    assert VERSION.findall(code_cells(notebook)[0].source) == [pitfalls.__version__], "run `make notebooks`"
+    assert notebook.metadata.get("saved_with") == f"generation-pitfalls {pitfalls.__version__}", "run `make notebooks`"
+
+
+@pytest.mark.parametrize("installed", [pitfalls.__version__, "0.1.0", "99.0"])
+def test_the_setup_cell_says_what_to_do_where_the_package_is_of_another_version(installed, monkeypatch, capsys):
+    monkeypatch.setattr(pitfalls, "__version__", installed)
+    monkeypatch.setattr(pitfalls, "choose_model", lambda choice: (choice, None))
+    source = code_cells(read(LESSONS[0]))[0].source
+    exec(TransformerManager().transform_cell(source), names := {})
+    said = capsys.readouterr().out.splitlines()
+    assert names["MODEL"] == "SmolLM2-135M-Instruct"
+    if installed in VERSION.findall(source):
+        assert not said
+    else:
+        (sentence,) = said
+        assert f"package {installed}: open the newest lesson or  %pip install" in sentence and REPOSITORY in sentence
 
 
 @lesson

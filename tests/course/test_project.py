@@ -1,12 +1,11 @@
-"""Packaging, README and the command that says whether a machine is ready."""
+"""The package as imported, README and the command that says whether a machine is ready."""
 
 import os
 import re
 import subprocess
 import sys
-from importlib import metadata
 
-from packaging.requirements import Requirement
+import pytest
 
 from tools.lessons import LESSONS, ROOT
 
@@ -17,24 +16,6 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ | environment
     )
-
-
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith(("#", "-e")))
-
-
-def test_every_pin_is_exact_and_within_the_package_ranges():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert [line for line in lines if line and not line.startswith("#") and "==" not in line] == ["-e ."]
-    for requirement in map(Requirement, metadata.requires("generation-pitfalls")):
-        assert requirement.name in pins(), f"{requirement.name} is not pinned"
-        assert requirement.specifier.contains(pins()[requirement.name]), requirement
-
-
-def test_the_tested_environment_is_the_pinned_one():
-    installed = {name: metadata.version(name).split("+")[0] for name in pins()}
-    assert installed == pins()
 
 
 def test_import_is_light():
@@ -86,13 +67,19 @@ def test_readme_lists_every_lesson_with_its_badge():
         assert re.search(rf"colab\.research\.google\.com/github/[\w./-]+/notebooks/{path.name}\)", README)
 
 
-def test_readme_names_what_exists():
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / target).is_file(), target
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_what_is_named_exists(name):
+    text = (ROOT / name).read_text()
+    linked = re.findall(r"\]\((?!http)([^)]+)\)", text)
+    paths = re.findall(r"`((?:pitfalls|tools|tests|notebooks|images)/[\w./]*)`", text)
+    assert [target for target in linked + paths if not (ROOT / target).exists()] == []
     makefile = (ROOT / "Makefile").read_text()
-    for command in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+    for command in re.findall(r"(?:^|`)make ([\w-]+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
-    for name in re.findall(r"pitfalls\.(\w+)", README):
-        import pitfalls
 
+
+def test_readme_names_what_the_package_has():
+    import pitfalls
+
+    for name in re.findall(r"pitfalls\.(\w+)", README):
         assert hasattr(pitfalls, name), name

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tools.fork import files, main, repoint, strays
-from tools.lessons import LESSONS, OWNER_AND_NAME, ROOT
+from tools.fork import OWNER_AND_NAME, ROOT, files, main, repoint, strays
+from tools.lessons import LESSONS
 
 README = (ROOT / "README.md").read_text()
 OTHER = f"not-{OWNER_AND_NAME}"
@@ -22,6 +22,7 @@ clone_only = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a cl
 
 @clone_only
 def test_every_address_is_that_of_the_project():
+    assert address((ROOT / "pyproject.toml").read_text()) == OWNER_AND_NAME
     assert {name: found for name in files() if (found := strays((ROOT / name).read_text()))} == {}
 
 
@@ -29,7 +30,8 @@ def test_every_address_is_that_of_the_project():
     "text",
     [
         f"[badge](https://colab.research.google.com/github/{OTHER}/blob/main/notebooks/01_loading.ipynb)",
-        f'%pip install "git+https://github.com/{OTHER}"',
+        f'COURSE = "generation-pitfalls[course] @ git+https://github.com/{OTHER}"',
+        f"replacement = 'src=\"https://github.com/{OTHER}/raw/main/\\1\"'",
         f"https://github.com/{OTHER}/blob/main/notebooks/04_length.ipynb",
     ],
 )

@@ -5,13 +5,14 @@ import functools
 import inspect
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, TextStreamer
 from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.call import Call
-from pitfalls.inspector.rule import GENERATE, rule
+from pitfalls.inspector.rule import GENERATE, Said, rule
 
 LESSON = "08_your_own_code"
 OTHER_NAMES = {  # of other interfaces, and what it is called here
@@ -43,7 +44,7 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
     fix="print(model.config.is_encoder_decoder)  # True: the output holds the answer alone",
     source="https://huggingface.co/docs/transformers/main/en/llm_tutorial",
 )
-def encoder_decoder(call: Call):
+def encoder_decoder(call: Call) -> Said:
     """This model has an encoder, and the rules are about decoder-only models: no other rule is applied.
 
     With an encoder (T5, BART, Whisper) the output has no prompt in it, padding on the right is correct, and lengths
@@ -61,7 +62,7 @@ def encoder_decoder(call: Call):
     fix=GENERATE,
     source="https://github.com/algorithmicsuperintelligence/optillm/pull/320",
 )
-def positional_inputs(call: Call):
+def positional_inputs(call: Call) -> Said:
     """`generate` or the model got something else than a tensor of token ids as its input.
 
     Since transformers 5, `apply_chat_template(…, return_tensors="pt")` returns a BatchEncoding, as the tokenizer does.
@@ -87,7 +88,7 @@ def positional_inputs(call: Call):
     fix=GENERATE,
     source="https://github.com/EleutherAI/pythia/issues/36",
 )
-def unknown_argument(call: Call):
+def unknown_argument(call: Call) -> Said:
     """`generate` does not take one of the arguments.
 
     It checks its keywords against the model's forward method and the GenerationConfig, and raises a ValueError for any
@@ -97,7 +98,8 @@ def unknown_argument(call: Call):
         return None
     if isinstance(call.arguments.get("generation_config"), Mapping):
         return "generation_config is a dictionary: write GenerationConfig(**settings), or give the settings by name."
-    known = _known_arguments(type(call.model))
+    kind: Any = type(call.model)
+    known = _known_arguments(kind)
     unknown = [name for name, value in call.arguments.items() if value is not None and name not in known]
     for name in unknown:
         if name == "token_type_ids":
@@ -124,7 +126,7 @@ def unknown_argument(call: Call):
     """,
     source="https://github.com/hiyouga/LlamaFactory/issues/4157",
 )
-def removed_keyword(call: Call):
+def removed_keyword(call: Call) -> Said:
     """`load_in_4bit` and `load_in_8bit` are no longer arguments of `from_pretrained`.
 
     Transformers 5 takes them only inside a BitsAndBytesConfig. Given bare they end in a TypeError of the model's
@@ -144,7 +146,7 @@ def removed_keyword(call: Call):
     fix='output = model.generate(**inputs, max_new_tokens=50, stop_strings=["."], tokenizer=tokenizer)',
     source="https://github.com/huggingface/transformers/issues/34571",
 )
-def stop_strings(call: Call):
+def stop_strings(call: Call) -> Said:
     """Stop strings are given without the tokenizer that they are matched with.
 
     `generate` sees ids only, so it raises a ValueError unless it gets the tokenizer too. The stop strings may also come
@@ -169,7 +171,7 @@ def stop_strings(call: Call):
     """,
     source="https://huggingface.co/docs/transformers/main/en/generation_features#streaming",
 )
-def streamer(call: Call):
+def streamer(call: Call) -> Said:
     """A streamer is given for more than one row, or for beam search.
 
     A text streamer prints one text as it grows. Beams change places while they grow, and several rows would be mixed:
@@ -187,7 +189,7 @@ def streamer(call: Call):
 
 
 @functools.lru_cache
-def _known_arguments(model_class: type) -> set[str]:
+def _known_arguments(model_class: Any) -> set[str]:
     """The keywords that `generate` accepts for this kind of model."""
     known = set(vars(GenerationConfig())) | {
         "tokenizer",

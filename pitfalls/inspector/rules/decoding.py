@@ -1,7 +1,7 @@
 """Rules about how the next token is chosen (lesson 5)."""
 
 from pitfalls.inspector.call import Call
-from pitfalls.inspector.rule import rule
+from pitfalls.inspector.rule import Said, rule
 
 LESSON = "05_decoding_mode"
 SAMPLE = "output = model.generate(**inputs, max_new_tokens=100, do_sample=True, temperature=0.7, top_p=0.9)"
@@ -26,7 +26,7 @@ ALIKE = 0.6  # share of token pairs that two returned sequences have in common
     fix=SAMPLE,
     source="https://github.com/microsoft/DialoGPT/issues/45",
 )
-def decoding_mode(call: Call):
+def decoding_mode(call: Call) -> Said:
     """Greedy decoding went round in a loop: the same words again and again until the budget was used up.
 
     Each repetition makes the next one likelier, and taking the likeliest token never leaves the circle. Small models
@@ -50,7 +50,7 @@ def decoding_mode(call: Call):
     fix=SAMPLE,
     source="https://github.com/huggingface/transformers/issues/2696",
 )
-def ignored_sampling_flags(call: Call):
+def ignored_sampling_flags(call: Call) -> Said:
     """Temperature, top-k or top-p are given, but nothing is sampled: the text is the greedy one.
 
     These settings shape a distribution to draw from, and without `do_sample=True` nothing is drawn. Transformers 5.23
@@ -74,7 +74,7 @@ def ignored_sampling_flags(call: Call):
     fix=GREEDY,
     source="https://github.com/huggingface/transformers/issues/36896",
 )
-def temperature_zero(call: Call):
+def temperature_zero(call: Call) -> Said:
     """A temperature of 0 can't be sampled with; greedy decoding is asked for with `do_sample=False`.
 
     Other interfaces take temperature 0 for "the likeliest token". Transformers divides the logits by it: with sampling
@@ -97,7 +97,7 @@ def temperature_zero(call: Call):
     fix=SAMPLE,
     source="https://huggingface.co/docs/transformers/main_classes/text_generation#transformers.GenerationConfig",
 )
-def invalid_setting(call: Call):
+def invalid_setting(call: Call) -> Said:
     """A sampling setting has a value that means something else than it seems to.
 
     `do_sample="False"` is a text, and any text is true, so the call samples. `top_p` is a share from 0 to 1, and 1.5
@@ -135,7 +135,7 @@ def invalid_setting(call: Call):
     fix="print(model.generation_config)\n" + GREEDY,
     source="https://github.com/huggingface/transformers/issues/35045",
 )
-def model_defaults(call: Call):
+def model_defaults(call: Call) -> Said:
     """Sampling settings came from the model's own configuration, or a pipeline's, and not from the call.
 
     A checkpoint's generation_config.json can switch sampling on, or set temperature, top-k and top-p, and it does so
@@ -160,7 +160,7 @@ def model_defaults(call: Call):
     fix=SAMPLE,
     source="https://github.com/huggingface/transformers/issues/11267",
 )
-def beam_sampling(call: Call):
+def beam_sampling(call: Call) -> Said:
     """Beams and sampling together, at a low temperature: scores overflow, or the beams fall into one.
 
     The scores of whole beams are divided by the temperature before drawing. They grow with the length, and at 0.2 they
@@ -179,7 +179,7 @@ def beam_sampling(call: Call):
     fix="output = model.generate(**inputs, max_new_tokens=100, do_sample=True, num_return_sequences=3)",
     source="https://github.com/huggingface/transformers/issues/2415",
 )
-def several_sequences(call: Call):
+def several_sequences(call: Call) -> Said:
     """Several answers are asked for from a search that has only one, or that gives almost the same one each time.
 
     Greedy decoding knows one answer, and raises. Beam search returns its best beams, which mostly differ in a word or
@@ -207,7 +207,7 @@ def several_sequences(call: Call):
     fix="output = model.generate(**inputs, max_new_tokens=200, repetition_penalty=1.05)",
     source="https://github.com/huggingface/transformers/issues/26902",
 )
-def repetition_penalty(call: Call):
+def repetition_penalty(call: Call) -> Said:
     """The repetition penalty also falls on the end token, which stands in the prompt after every turn.
 
     The penalty lowers every token that has occurred, the prompt's too. In a chat the end-of-turn token has, so the

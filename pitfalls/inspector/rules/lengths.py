@@ -1,7 +1,9 @@
 """Rules about how long the answer may be (lesson 4)."""
 
+from typing import Any
+
 from pitfalls.inspector.call import DEFAULT_BUDGET, Call, name_row
-from pitfalls.inspector.rule import rule
+from pitfalls.inspector.rule import Said, rule
 
 LESSON = "04_length"
 THINKING_BUDGET = 512  # tokens; the thoughts of small reasoning models alone are often longer
@@ -15,7 +17,7 @@ BUDGET = "output = model.generate(**inputs, max_new_tokens=200)"
     fix=BUDGET,
     source="https://huggingface.co/docs/transformers/llm_tutorial#generated-output-is-too-shortlong",
 )
-def length(call: Call):
+def length(call: Call) -> Said:
     """The answer is cut after 20 new tokens, because the call gives no length.
 
     Without `max_new_tokens` and `max_length`, transformers stops after 20 new tokens wherever the sentence is. Version
@@ -45,7 +47,7 @@ def length(call: Call):
     fix=BUDGET,
     source="https://github.com/huggingface/smol-course/issues/208",
 )
-def max_length(call: Call):
+def max_length(call: Call) -> Said:
     """`max_length` counts the prompt too, and the prompt has used it up.
 
     A prompt of 31 tokens and `max_length=20` leave nothing to generate: transformers raises a ValueError since 4.38,
@@ -74,7 +76,7 @@ def max_length(call: Call):
     fix="model.generation_config.max_length = None\n" + BUDGET,
     source="https://github.com/huggingface/transformers/issues/22636",
 )
-def two_lengths(call: Call):
+def two_lengths(call: Call) -> Said:
     """`max_length` and `max_new_tokens` are both set, and only one of them counts.
 
     `max_new_tokens` wins, and transformers logs it at each call. The other one often comes from the checkpoint's
@@ -102,7 +104,7 @@ def two_lengths(call: Call):
     """,
     source="https://github.com/kingoflolz/mesh-transformer-jax/issues/89",
 )
-def context_window(call: Call):
+def context_window(call: Call) -> Said:
     """Prompt and answer together are longer than the model's context window.
 
     Past the window a model with learned positions (GPT-2) raises an IndexError; one with rotary positions goes on and
@@ -140,7 +142,7 @@ def context_window(call: Call):
     """,
     source="https://github.com/BunsenFeng/model_collaboration/pull/67",
 )
-def thinking_budget(call: Call):
+def thinking_budget(call: Call) -> Said:
     """The budget ends while the model is still thinking, so there is no answer in the text.
 
     Reasoning models write their thoughts first, between `<think>` and `</think>`, and thoughts take hundreds of tokens.
@@ -176,15 +178,25 @@ def thinking_budget(call: Call):
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")\n' + BUDGET,
     source="https://github.com/knoveleng/open-rs/issues/13",
 )
-def empty_prompt(call: Call):
+def empty_prompt(call: Call) -> Said:
     """The model gets an empty prompt, and makes something up.
 
     It happens when a prompt is cut to the room that the budget leaves, and the budget takes the whole window; or when
-    a row of the batch is nothing but padding. Transformers then starts from the BOS token, or from the pads.
+    a row of the batch is nothing but padding. Transformers then starts from the BOS token, or from the pads. Where
+    there is no token at all, weights in 4 bits on a CPU are worse: the library that multiplies them, bitsandbytes
+    0.50, divides by the number of tokens on newer CPUs, and the process ends without an exception.
     """
     if call.input_ids is None:
         return None
+    if not call.input_ids.numel() and _in_4_bit_on_a_cpu(call.model):
+        return "error", "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process."
+    if not call.token_rows:
+        return "The batch has no rows: there is no text to go on with."
     for n, ids in enumerate(call.prompts):
         if not ids or (call.mask and not any(call.mask[n])):
             return f"{name_row(call, n)} has no tokens: what follows has nothing to do with any text of yours."
     return None
+
+
+def _in_4_bit_on_a_cpu(model: Any) -> bool:
+    return bool(getattr(model, "is_loaded_in_4bit", False)) and model.device.type == "cpu"

@@ -3,7 +3,7 @@
 import re
 
 from pitfalls.inspector.call import Call, name_row
-from pitfalls.inspector.rule import rule
+from pitfalls.inspector.rule import Said, rule
 from pitfalls.inspector.vocabulary import role_id, token_id
 
 LESSON = "07_prompt_template"
@@ -28,7 +28,7 @@ OPENINGS = r"^(?:<\|begin_of_text\|>|<bos>|<s>\s*\[INST\])"  # a text's BOS, typ
     fix=TEMPLATE,
     source="https://github.com/hiyouga/LlamaFactory/issues/3594",
 )
-def foreign_markers(call: Call):
+def foreign_markers(call: Call) -> Said:
     """The prompt holds the chat markers of another model family.
 
     To this model they are ordinary letters. It reads them as part of the text, and often writes more of them.
@@ -55,7 +55,7 @@ def foreign_markers(call: Call):
     """,
     source="https://github.com/ggml-org/llama.cpp/issues/6551",
 )
-def special_tokens_as_text(call: Call):
+def special_tokens_as_text(call: Call) -> Said:
     """Special tokens are spelled out in letters instead of being single tokens.
 
     A tokenizer with `split_special_tokens=True`, or one that does not know the marker, cuts `<|im_start|>` into pieces.
@@ -78,7 +78,7 @@ def special_tokens_as_text(call: Call):
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")  # a base model completes text',
     source="https://github.com/sgl-project/sglang/issues/3385",
 )
-def template_on_base_model(call: Call):
+def template_on_base_model(call: Call) -> Said:
     """A chat format is used with a model that has no chat template: most likely a base model.
 
     A base checkpoint never learnt what the markers mean. Transformers raises since 4.44 when the template is asked for;
@@ -112,7 +112,7 @@ def template_on_base_model(call: Call):
     """,
     source="https://github.com/sgl-project/sglang/issues/1342",
 )
-def system_role(call: Call):
+def system_role(call: Call) -> Said:
     """The chat template refuses this chat: some know no system turn, some want user and assistant in turns.
 
     Put the instructions of the system turn at the beginning of the first user turn.
@@ -135,7 +135,7 @@ def system_role(call: Call):
     """,
     source="https://github.com/vllm-project/vllm/pull/27515",
 )
-def double_bos(call: Call):
+def double_bos(call: Call) -> Said:
     """The prompt begins with two BOS tokens.
 
     The template writes one, and calling the tokenizer on its text adds another; or one was typed by hand. Models never
@@ -161,7 +161,7 @@ def double_bos(call: Call):
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")  # adds what the model needs',
     source="https://arxiv.org/abs/2309.17453",
 )
-def missing_bos(call: Call):
+def missing_bos(call: Call) -> Said:
     """The prompt lacks the BOS token that its tokenizer puts before every text.
 
     `add_special_tokens=False` is right for a text that a template made, and drops the BOS of a bare one. Models such as
@@ -190,7 +190,7 @@ def missing_bos(call: Call):
     """,
     source="https://github.com/oobabooga/textgen/issues/5885",
 )
-def end_token(call: Call):
+def end_token(call: Call) -> Said:
     """The token that ends the assistant's turn is not among those that stop generation.
 
     The model ends its answer, is not heard, and goes on: with the next turn, or its own answer again. The ids come from

@@ -3,7 +3,7 @@
 import torch
 
 from pitfalls.inspector.call import Call, name_row
-from pitfalls.inspector.rule import rule
+from pitfalls.inspector.rule import Said, rule
 from pitfalls.inspector.vocabulary import special_ids
 
 LESSON = "06_padding_side"
@@ -24,7 +24,7 @@ output = model.generate(**inputs, max_new_tokens=50)
     fix=PAD_LEFT,
     source="https://github.com/huggingface/transformers/issues/30378",
 )
-def padding_side(call: Call):
+def padding_side(call: Call) -> Said:
     """Pads stand after the prompt, so the model continues the padding and not the text.
 
     A decoder-only model predicts what follows the last position. Pad on the left, and that is the last word.
@@ -50,7 +50,7 @@ def padding_side(call: Call):
     """,
     source="https://github.com/huggingface/transformers/pull/41400",
 )
-def attention_mask(call: Call):
+def attention_mask(call: Call) -> Said:
     """The model reads the pads as text, because no mask tells it to skip them.
 
     Without a mask, generate finds the pads itself only where the pad token is known and is not an end token too. A mask
@@ -80,7 +80,7 @@ def attention_mask(call: Call):
     """,
     source="https://github.com/huggingface/transformers/issues/22312",
 )
-def no_pad_token(call: Call):
+def no_pad_token(call: Call) -> Said:
     """Texts of different length can't be put into one batch, because the tokenizer has no pad token.
 
     Many base models were trained without padding. Any token will do where the mask hides it; the end token is usual.
@@ -112,7 +112,7 @@ def no_pad_token(call: Call):
     fix="model.resize_token_embeddings(len(tokenizer))",
     source="https://github.com/meta-llama/llama-cookbook/issues/189",
 )
-def ids_past_embedding(call: Call):
+def ids_past_embedding(call: Call) -> Said:
     """A token id has no row in the model's embedding table.
 
     It happens when a token is added to the tokenizer and the model is not resized, or when tokenizer and model don't
@@ -143,7 +143,7 @@ def ids_past_embedding(call: Call):
     fix="model.generation_config.pad_token_id = tokenizer.pad_token_id",
     source="https://github.com/huggingface/transformers/issues/24166",
 )
-def pad_mismatch(call: Call):
+def pad_mismatch(call: Call) -> Said:
     """Rows that end early are filled up with a token that the tokenizer does not take for special.
 
     The model's generation_config names one pad id, the tokenizer another. Decoding with `skip_special_tokens=True`

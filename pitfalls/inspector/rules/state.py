@@ -1,9 +1,11 @@
 """Rules about the model that is called: its mode, its numbers, its device (lesson 8)."""
 
+from typing import Any
+
 import torch
 
 from pitfalls.inspector.call import Call
-from pitfalls.inspector.rule import GENERATE, rule
+from pitfalls.inspector.rule import GENERATE, Said, rule
 
 LESSON = "08_your_own_code"
 
@@ -19,7 +21,7 @@ LESSON = "08_your_own_code"
     fix="model = model.float()  # or bfloat16: the same size as float16, without its narrow range",
     source="https://github.com/huggingface/transformers/issues/27769",
 )
-def half_precision(call: Call):
+def half_precision(call: Call) -> Said:
     """The model runs in float16 on the CPU.
 
     Older torch raises ("not implemented for 'Half'"); newer torch runs it, mostly slower than float32. Float16 ends at
@@ -43,7 +45,7 @@ def half_precision(call: Call):
     fix="model = model.float()  # or load it with dtype=torch.bfloat16",
     source="https://github.com/huggingface/transformers/issues/36822",
 )
-def nan_logits(call: Call):
+def nan_logits(call: Call) -> Said:
     """The model's logits were not numbers (NaN), so what came out means nothing.
 
     Greedy decoding then takes token 0 for ever, in silence; sampling raises "probability tensor contains either inf,
@@ -68,7 +70,7 @@ def nan_logits(call: Call):
     fix="model.eval()",
     source="https://github.com/huggingface/peft/issues/1580",
 )
-def train_mode(call: Call):
+def train_mode(call: Call) -> Said:
     """The model is in training mode.
 
     Dropout then switches off neurons at random, so that even greedy decoding gives other texts each time, and gradient
@@ -86,7 +88,7 @@ def train_mode(call: Call):
     fix="model.generation_config.use_cache = True\n" + GENERATE,
     source="https://github.com/huggingface/transformers/issues/36051",
 )
-def use_cache(call: Call):
+def use_cache(call: Call) -> Said:
     """The key-value cache is off, so each new token reads the whole text again.
 
     Generation gets slower with each token: 3.6 times at 100 tokens and 6.2 times at 300 with this course's model. It is
@@ -107,7 +109,7 @@ def use_cache(call: Call):
     fix="inputs = inputs.to(model.device)\n" + GENERATE,
     source="https://github.com/huggingface/transformers/pull/19468",
 )
-def device(call: Call):
+def device(call: Call) -> Said:
     """The inputs are on another device than the model.
 
     Transformers 5.23 moves inputs from the CPU to the model in silence, step by step, and warns in the other direction;
@@ -122,7 +124,7 @@ def device(call: Call):
     return None
 
 
-def _checkpoints(model) -> bool:
+def _checkpoints(model: Any) -> bool:
     """Whether a model recomputes its activations in training, by the name of the property in this transformers."""
     new = hasattr(type(model), "is_activation_checkpointing")
     return bool(getattr(model, "is_activation_checkpointing" if new else "is_gradient_checkpointing", False))

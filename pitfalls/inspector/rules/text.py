@@ -1,9 +1,10 @@
 """Rules about where the prompt ends as text, and about what is kept of the output (lessons 2 to 4)."""
 
 import re
+from typing import Any
 
 from pitfalls.inspector.call import Call, name_row
-from pitfalls.inspector.rule import GENERATE, rule
+from pitfalls.inspector.rule import GENERATE, Said, rule
 from pitfalls.inspector.vocabulary import special_ids
 
 ANSWER = f"""
@@ -19,7 +20,7 @@ answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_specia
     fix='inputs = tokenizer("The capital of France is", return_tensors="pt")  # no space at the end\n' + GENERATE,
     source="https://github.com/allenai/allennlp/issues/4484",
 )
-def trailing_space(call: Call):
+def trailing_space(call: Call) -> Said:
     """The prompt ends in a space, which belongs to the first token of the answer.
 
     Most vocabularies keep the space with the word behind it, as " Paris". After a lone space the model must begin with
@@ -48,7 +49,7 @@ def trailing_space(call: Call):
     fix=ANSWER,
     source="https://github.com/huggingface/transformers/issues/17117",
 )
-def prompt_echo(call: Call):
+def prompt_echo(call: Call) -> Said:
     """The whole output of a chat is decoded, so the answer has the prompt in front of it.
 
     A decoder-only model returns prompt and answer as one sequence. Cut it by tokens, before decoding: cutting the text
@@ -74,7 +75,7 @@ def prompt_echo(call: Call):
     fix=ANSWER,
     source="https://github.com/EuroEval/EuroEval/pull/1006",
 )
-def special_tokens_kept(call: Call):
+def special_tokens_kept(call: Call) -> Said:
     """The decoded answer keeps its special tokens, such as the end token.
 
     `decode` keeps them unless told otherwise, and "Paris</s>" is not equal to "Paris". To keep them on purpose, say
@@ -91,6 +92,6 @@ def special_tokens_kept(call: Call):
     return None
 
 
-def _is_space(tokenizer, token_id: int) -> bool:
+def _is_space(tokenizer: Any, token_id: int) -> bool:
     token = tokenizer.convert_ids_to_tokens(token_id)
     return isinstance(token, str) and token != "" and not token.strip(" ▁Ġ")
