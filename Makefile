@@ -39,7 +39,7 @@ test: $(READY)
 test-all: test test-slow
 
 test-slow: $(READY)
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) tests/slow
+	$(PYTEST) tests/slow tests/inspector/test_properties.py --hypothesis-profile=thorough
 
 # Execute every lesson and write it back in a normal form; LESSON=04 does one.
 notebooks: $(READY)

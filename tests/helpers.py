@@ -1,4 +1,4 @@
-"""What several tests use: a tiny model, stand-ins for a processor and a streamer, and for the tutorial's 7B models.
+"""What several tests use: tiny models and tokenizers, and stand-ins for a processor, a streamer and the 7B models.
 
 The 7B models' stand-ins have their architecture and their tokenizer, with small random weights, laid out as a Hub cache
 under the real name, so that all code that loads them is the real code.
@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, PreTrainedTokenizerFast
 from transformers.generation import BaseStreamer
 
 MISTRAL = "mistralai/Mistral-7B-v0.1"
@@ -20,15 +21,33 @@ TOKENIZER_FILE = "mistral_common/data/tokenizer.model.v1"
 END = 2  # of the embedded tokenizer: <|im_end|>, its pad token too
 
 
-def tiny_llama(vocab_size: int = 49152, sharpness: float = 1, **config) -> LlamaForCausalLM:
-    """A model with random weights that says nothing sensible, fast; `sharpness` takes its probabilities apart."""
+def tiny_llama(vocab_size: int = 49152, window: int = 2048, sharpness: float = 1, **settings) -> LlamaForCausalLM:
+    """A model with random weights that says nothing sensible, fast; `settings` are its generation_config.
+
+    `sharpness` takes its probabilities apart, which are nearly equal otherwise.
+    """
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"bos_token_id": None, "eos_token_id": END, "pad_token_id": END, "max_position_embeddings": 512}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **sizes | ids | config)).eval()
-    for weight in model.parameters():
-        weight.data *= sharpness
+    ids = {"bos_token_id": None, "eos_token_id": END, "pad_token_id": END}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, max_position_embeddings=window, **sizes, **ids)).eval()
+    model.lm_head.weight.data *= sharpness
+    model.generation_config.update(**settings)
     return model
+
+
+WORD_TEMPLATE = (
+    "{% for message in messages %}{{ '<user> ' if message.role == 'user' else '<answer> ' }}{{ message.content }}"
+    "{{ ' <end> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<answer> ' }}{% endif %}"
+)
+
+
+def word_tokenizer(vocab_size: int, **known) -> PreTrainedTokenizerFast:
+    """Word number n is `wn`; the ids below six are special words, of which `known` says which one is what."""
+    words = ["<unk>", "<pad>", "<end>", "<user>", "<answer>", "<start>", *(f"w{n}" for n in range(6, vocab_size))]
+    backend = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"unk_token": "<unk>", "extra_special_tokens": ["<user>", "<answer>"]}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special | known)
 
 
 class Script(LogitsProcessor):

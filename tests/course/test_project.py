@@ -1,6 +1,5 @@
 """The package as imported, README and the command that says whether a machine is ready."""
 
-import os
 import re
 import subprocess
 import sys
@@ -12,15 +11,10 @@ from tools.lessons import LESSONS, ROOT
 README = (ROOT / "README.md").read_text()
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ | environment
-    )
-
-
 def test_import_is_light():
     code = "import sys, pitfalls; print(sorted({'torch', 'transformers', 'matplotlib', 'numpy'} & set(sys.modules)))"
-    assert run("-c", code).stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_the_address_is_the_same_in_the_package_and_in_its_metadata():
@@ -42,18 +36,24 @@ def test_public_names_are_there_and_an_unknown_one_says_which_there_are():
         raise AssertionError("an unknown name was found")
 
 
-def test_machine_check_is_ready():
-    done = run("-m", "pitfalls")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Ready" in done.stdout and "transformers" in done.stdout and "SmolLM2-135M-Instruct" in done.stdout
-    assert "stop" not in done.stdout
+def test_machine_check_is_ready(capsys):
+    from pitfalls.__main__ import main
+
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert "Ready" in printed and "transformers" in printed and "SmolLM2-135M-Instruct" in printed
+    assert "stop" not in printed
 
 
-def test_machine_check_stops_where_the_model_cannot_be_had(tmp_path):
-    done = run("-m", "pitfalls", PITFALLS_CACHE=str(tmp_path), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
-    assert done.returncode == 1
-    assert re.search(r"^stop +the model SmolLM2-135M-Instruct", done.stdout, flags=re.MULTILINE)
-    assert "PIP_FIND_LINKS" in done.stdout and "Traceback" not in done.stderr
+def test_machine_check_stops_where_the_model_cannot_be_had(tmp_path, monkeypatch, capsys):
+    from pitfalls.__main__ import main
+
+    for name, value in {"PITFALLS_CACHE": str(tmp_path), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    assert main([]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"^stop +the model SmolLM2-135M-Instruct", printed, flags=re.MULTILINE)
+    assert "PIP_FIND_LINKS" in printed
 
 
 def test_machine_check_names_a_missing_and_an_old_package(monkeypatch, capsys):

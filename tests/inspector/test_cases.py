@@ -57,9 +57,7 @@ def real(model):
 
 def tiny(_=None, window: int = 512, vocabulary: int = VOCABULARY, **settings):
     """A model with random weights and the vocabulary of the embedded one; `settings` are its generation_config."""
-    model = tiny_llama(vocabulary, max_position_embeddings=window, bos_token_id=START)
-    model.generation_config.update(**settings)
-    return model
+    return tiny_llama(vocabulary, window, **{"bos_token_id": START} | settings)
 
 
 def gpt2(_=None, window: int = 512):

@@ -7,71 +7,28 @@ from types import SimpleNamespace
 import numpy
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BatchEncoding, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import BatchEncoding, GenerationConfig
 
 from pitfalls import Report, check, watch
+from tests.helpers import WORD_TEMPLATE, tiny_llama, word_tokenizer
 
 VOCABULARY = 40
-WORDS = ["<unk>", "<pad>", "<end>", "<user>", "<answer>", "<start>", *(f"w{n}" for n in range(6, VOCABULARY))]
-TEMPLATE = (
-    "{% for message in messages %}{{ '<user> ' if message.role == 'user' else '<answer> ' }}{{ message.content }}"
-    "{{ ' <end> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<answer> ' }}{% endif %}"
-)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def fixed(examples: int):
-    """The same examples in each run, however slow the machine is."""
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-    )
-
-
-def make_model(window: int) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        bos_token_id=None,
-        eos_token_id=2,
-        pad_token_id=1,
-        max_position_embeddings=window,
-    )
-    model = LlamaForCausalLM(config).eval()
-    for weight in model.parameters():
-        weight.data *= 8
-    return model
-
-
-def make_tokenizer(**known) -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", extra_special_tokens=["<user>", "<answer>"], **known
-    )
-
-
 PAD, END, START = {"pad_token": "<pad>"}, {"eos_token": "<end>"}, {"bos_token": "<start>"}
-MODELS = [make_model(64), make_model(8)]
+MODELS = [tiny_llama(VOCABULARY, window, sharpness=40, pad_token_id=1) for window in (64, 8)]
 MODEL = MODELS[0]
 TOKENIZERS = [
-    make_tokenizer(**PAD, **END, **START, chat_template=TEMPLATE),
-    make_tokenizer(**PAD, **END),
-    make_tokenizer(**END, **START, chat_template=TEMPLATE.replace("{% if", "{% if false and")),
-    make_tokenizer(pad_token="<end>", **END, chat_template="{{ raise_exception('no chat') }}"),
-    make_tokenizer(chat_template="{{ messages[0].content }}"),
-    make_tokenizer(),
+    word_tokenizer(VOCABULARY, **PAD, **END, **START, chat_template=WORD_TEMPLATE),
+    word_tokenizer(VOCABULARY, **PAD, **END),
+    word_tokenizer(VOCABULARY, **END, **START, chat_template=WORD_TEMPLATE.replace("{% if", "{% if false and")),
+    word_tokenizer(VOCABULARY, pad_token="<end>", **END, chat_template="{{ raise_exception('no chat') }}"),
+    word_tokenizer(VOCABULARY, chat_template="{{ messages[0].content }}"),
+    word_tokenizer(VOCABULARY),
 ]
 FORWARDS = []
 for _model in MODELS:
@@ -283,7 +240,6 @@ def checked(model, tokenizer, inputs, arguments: dict) -> Report:
 # --- check -------------------------------------------------------------------------------------------------------
 
 
-@fixed(150)
 @given(
     st.sampled_from(MODELS), st.sampled_from([None, *TOKENIZERS]), encodings(-2, VOCABULARY + 2), some_of(SENSIBLE, 6)
 )
@@ -291,32 +247,27 @@ def test_check_of_ids_of_any_shape_under_any_settings(model, tokenizer, inputs, 
     checked(model, tokenizer, inputs, arguments)
 
 
-@fixed(150)
 @given(st.sampled_from(TOKENIZERS), encodings(), ODD_SETTINGS)
 def test_check_of_settings_that_make_no_sense(tokenizer, inputs, arguments):
     arguments.pop("self", None)
     checked(MODEL, tokenizer, inputs, arguments)
 
 
-@fixed(150)
 @given(st.sampled_from([None, *TOKENIZERS]), st.one_of(ODD_TENSORS, NONSENSE), some_of(SENSIBLE, 2))
 def test_check_of_inputs_that_are_no_inputs(tokenizer, inputs, arguments):
     checked(MODEL, tokenizer, inputs, arguments)
 
 
-@fixed(80)
 @given(ODD_TENSORS, st.one_of(ODD_TENSORS, NONSENSE), st.sampled_from([None, *TOKENIZERS]))
 def test_check_of_tensors_of_any_type_and_shape(ids, mask, tokenizer):
     checked(MODEL, tokenizer, {"input_ids": ids, "attention_mask": mask}, {"max_new_tokens": 3})
 
 
-@fixed(80)
 @given(st.one_of(NONSENSE, st.sampled_from(MODELS)), st.one_of(NONSENSE, st.sampled_from(TOKENIZERS)), encodings())
 def test_check_of_models_and_tokenizers_that_are_none(model, tokenizer, inputs):
     checked(model, tokenizer, inputs, {"max_new_tokens": 3})
 
 
-@fixed(60)
 @given(encodings(), some_of(SENSIBLE, 4), st.sampled_from(TOKENIZERS))
 def test_a_setting_counts_the_same_in_a_configuration_of_the_caller(inputs, arguments, tokenizer):
     """What may differ is about the place of a setting."""
@@ -371,7 +322,6 @@ def watched(tokenizer, inputs, arguments: dict) -> None:
     return None
 
 
-@fixed(120)
 @given(st.sampled_from([None, *TOKENIZERS]), encodings(), some_of(SENSIBLE, 5), st.integers(1, 4))
 def test_watch_changes_nothing_under_any_settings(tokenizer, inputs, arguments, length):
     if "max_length" not in arguments:
@@ -382,7 +332,6 @@ def test_watch_changes_nothing_under_any_settings(tokenizer, inputs, arguments, 
 NOT_RUN = {"max_time", "self"}  # the clock decides; or it is the call itself that fails
 
 
-@fixed(120)
 @given(st.sampled_from([None, *TOKENIZERS]), encodings(), ODD_SETTINGS)
 def test_watch_changes_nothing_where_settings_make_no_sense(tokenizer, inputs, arguments):
     arguments = {name: value for name, value in arguments.items() if name not in {*NOT_RUN, *inputs}}
@@ -393,7 +342,6 @@ def test_watch_changes_nothing_where_settings_make_no_sense(tokenizer, inputs, a
     watched(tokenizer, inputs, {"max_new_tokens": 3} | arguments)
 
 
-@fixed(100)
 @given(st.sampled_from([None, *TOKENIZERS]), st.one_of(ODD_TENSORS, NONSENSE))
 def test_watch_changes_nothing_where_inputs_are_no_inputs(tokenizer, inputs):
     if isinstance(inputs, dict) and not all(isinstance(name, str) for name in inputs):

@@ -9,7 +9,6 @@ import torch
 from transformers import (
     EosTokenCriteria,
     GenerationConfig,
-    LlamaConfig,
     LlamaForCausalLM,
     MaxLengthCriteria,
     MaxTimeCriteria,
@@ -21,9 +20,9 @@ from transformers.generation import utils as generation_utils
 from pitfalls import record
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.listening import CANDIDATES, Heard
-from tests.helpers import Collector, Script
+from tests.helpers import END, Collector, Script, tiny_llama
 
-VOCABULARY, END = 300, 2
+VOCABULARY = 300
 WORDS = torch.tensor([[50, 60, 70]])
 LOOPING = torch.tensor([[50, 60, 70, 80, 50, 60, 70, 80, 50, 60]])  # for prompt lookup
 BATCH = {
@@ -35,21 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using the model-agnostic default
 
 
 def tiny_model(vocabulary: int = VOCABULARY, **settings) -> LlamaForCausalLM:
-    """A model that says nothing sensible, fast; its probabilities are far from equal."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        bos_token_id=None,
-        eos_token_id=END,
-        pad_token_id=END,
-        max_position_embeddings=128,
-        **sizes,
-    )
-    model = LlamaForCausalLM(config).eval()
-    model.lm_head.weight.data *= 40
-    model.generation_config.update(**settings)
-    return model
+    return tiny_llama(vocabulary, sharpness=40, **settings)
 
 
 @pytest.fixture(scope="module")

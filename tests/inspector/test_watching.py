@@ -15,7 +15,6 @@ import weakref
 import numpy
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -57,7 +56,7 @@ from transformers.utils import logging as transformers_logging
 import pitfalls
 from pitfalls import Finding, PitfallError, Report, check, record, watch
 from pitfalls.inspector import watcher, watching
-from tests.helpers import Collector, Script
+from tests.helpers import WORD_TEMPLATE, Collector, Script, word_tokenizer
 
 VOCABULARY, PAD, END = 300, 1, 2
 WORDS = torch.tensor([[50, 60, 70]])
@@ -70,10 +69,6 @@ RIGHT_PADDED = {
     "input_ids": torch.tensor([[50, PAD, PAD], [40, 50, 60]]),
     "attention_mask": torch.tensor([[1, 0, 0], [1, 1, 1]]),
 }
-TEMPLATE = (
-    "{% for message in messages %}{{ '<user> ' if message.role == 'user' else '<answer> ' }}{{ message.content }}"
-    "{{ ' <end> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<answer> ' }}{% endif %}"
-)
 CHAT = [{"role": "user", "content": "w50 w60"}]
 PATCHED = [
     (GenerationMixin, "generate"),
@@ -121,15 +116,8 @@ def tiny():
 
 
 def make_tokenizer(**settings) -> PreTrainedTokenizerFast:
-    """Word number n is `wn`; the ids below five are special."""
-    special = ["<unk>", "<pad>", "<end>", "<user>", "<answer>"]
-    words = {word: n for n, word in enumerate(special + [f"w{n}" for n in range(len(special), VOCABULARY)])}
-    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    known = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<end>", "chat_template": TEMPLATE} | settings
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, padding_side="left", extra_special_tokens=special[3:], **known
-    )
+    known = {"pad_token": "<pad>", "eos_token": "<end>", "chat_template": WORD_TEMPLATE, "padding_side": "left"}
+    return word_tokenizer(VOCABULARY, **known | settings)
 
 
 @pytest.fixture(scope="module")

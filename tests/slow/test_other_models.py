@@ -1,6 +1,7 @@
-"""Every lesson that uses `MODEL` runs on each that its setup cell offers: on small stand-ins for the 7B ones, in 4-bit.
+"""Lessons 1 to 8 run on each model that their setup cell offers: on small stand-ins for the 7B ones, in 4-bit.
 
 What a lesson claims about the embedded model's words and numbers is not asserted: these weights are random.
+Lessons 9 to 12 are left out: they load a model as the others do, and their claims are about the embedded one.
 """
 
 import nbformat
@@ -9,9 +10,9 @@ from nbclient import NotebookClient
 
 from pitfalls import ZEPHYR_TEMPLATE
 from tests.helpers import MISTRAL, ZEPHYR, hub_cache, mistral_tokenizer
-from tools.lessons import LESSONS, code_cells, output_text, read
+from tools.lessons import BEYOND, LESSONS, code_cells, output_text, read
 
-USE_MODEL = [path for path in LESSONS if path.stem != "12_production"]  # it keeps the embedded model
+USE_MODEL = [path for path in LESSONS if int(path.stem[:2]) not in BEYOND]
 # The last cell asks the model that the lesson has loaded (lesson 1 holds several).
 LOOK = """
 loaded = globals().get("chosen") or model
@@ -33,8 +34,6 @@ def run(path, name: str, home, monkeypatch) -> nbformat.NotebookNode:
     for variable, value in {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PITFALLS_MODEL": name}.items():
         monkeypatch.setenv(variable, value)
     notebook = read(path)
-    for cell in code_cells(notebook):  # lesson 10 looks for the token that fits a form: random weights rank it anywhere
-        cell.source = cell.source.replace("most=45", "most=3")
     notebook.cells.append(nbformat.v4.new_code_cell(LOOK))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(home)}}).execute()
     return notebook

@@ -1,0 +1,252 @@
+"""The rules of pitfalls/inspector/rules/markers.py: a section for each, in their order."""
+
+import pytest
+
+import pitfalls
+from tests.helpers import END
+from tests.inspector.rules.calls import (
+    AGAIN,
+    ASKED,
+    FACTS,
+    FORMATS,
+    MARKED,
+    TALE,
+    bare,
+    chat_of,
+    copied,
+    explained,
+    ids,
+    rules,
+    text_of,
+    variant,
+    watched,
+    with_template,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+# --- foreign-markers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "marker"),
+    [
+        ("[INST] What is 2 + 2? [/INST]", "[INST]"),
+        ("<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", "<start_of_turn>"),
+        ("<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "<|start_header_id|>"),
+        ("<|user|>\nHi<|end|>\n<|assistant|>\n", "<|user|>"),
+        ("### Instruction:\nSay hi.\n\n### Response:\n", "### Instruction:"),
+        ("USER: Hi ASSISTANT:", "USER: "),
+        ("Human: سلام\nAssistant:", "Human: "),
+        ("The cat sat on the mat. " * 60 + "\n<|assistant|>\n", "<|assistant|>"),
+    ],
+)
+def test_foreign_markers(text, marker, tiny, tokenizer):
+    found = rules(tiny, tokenizer, bare(tokenizer, text))
+    assert repr(marker) in found["foreign-markers"].message and "<|im_start|>user" in found["foreign-markers"].message
+    assert "prompt-template" not in found, "one mistake, one finding"
+
+
+def test_foreign_markers_for_a_base_model(speaker):
+    own, model = speaker("llama")
+    found = rules(model, own, bare(own, "<|im_start|>user\nHi<|eot_id|>"))
+    assert "chat template" in (found.get("foreign-markers") or found["template-on-base-model"]).message
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("zephyr", "<|user|>\nHi</s>\n<|assistant|>\n"),
+    ("alpaca", "<s>Below is an instruction.\n\n### Instruction:\nHi\n\n### Response:\n"),
+    ("vicuna", "<s>A chat. USER: Hi ASSISTANT:"),
+    ("llama-2", "<s>[INST] Hi [/INST]"),
+])  # fmt: skip
+def test_a_familys_own_markers_in_letters_are_not_foreign(name, text, speaker):
+    own, model = speaker(name)
+    assert not rules(model, own, own(text, add_special_tokens=False, return_tensors="pt"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The user: a person. Human rights: an", "# Instruction\nTurn left at the", "a[INSTANCE] = b", "if a < b | c > d:",
+     "### Results:\nWe found", "<s>struck out</s> and"],
+)  # fmt: skip
+def test_text_that_only_resembles_markers(text, tiny, tokenizer):
+    assert not rules(tiny, tokenizer, bare(tokenizer, text))
+
+
+def test_markers_inside_a_message_are_its_subject(tiny, tokenizer):
+    chat = [{"role": "user", "content": "What does [INST] mean? And ### Instruction: and <start_of_turn>?"}]
+    assert not rules(tiny, tokenizer, chat_of(tokenizer, chat))
+
+
+# --- special-tokens-as-text -------------------------------------------------------------------------------------
+
+
+def test_special_tokens_as_text(tiny, tokenizer):
+    own = copied(tokenizer)
+    own.split_special_tokens = True
+    for chat in (ASKED, TALE):
+        text = text_of(own, chat, add_generation_prompt=True)
+        finding = rules(tiny, own, own(text, return_tensors="pt"))["special-tokens-as-text"]
+        assert "'<|im_" in finding.message
+    assert "'<|im_end|>'" in rules(tiny, own, bare(own, "Hello<|im_end|>"))["special-tokens-as-text"].message
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_special_tokens_that_are_tokens(name, speaker):
+    own, model = speaker(name)
+    assert "special-tokens-as-text" not in rules(model, own, chat_of(own, TALE))
+    assert "special-tokens-as-text" not in rules(model, own, bare(own, f"The end{own.eos_token}"))
+    assert "special-tokens-as-text" not in rules(model, own, bare(own, "The token im_start opens a"))
+
+
+# --- template-on-base-model -------------------------------------------------------------------------------------
+
+
+def test_template_on_base_model(tiny, tokenizer):
+    base = with_template(tokenizer, None)
+    finding = rules(tiny, base, bare(base, text_of(tokenizer, ASKED)))["template-on-base-model"]
+    assert finding.severity == "warning" and "'<|im_start|>'" in finding.message
+    note = explained(tiny, base, lambda: base.apply_chat_template(ASKED))["template-on-base-model"]
+    assert "error: template-on-base-model" in note
+    long = bare(base, text_of(tokenizer, TALE), "1, 2, 3")
+    assert "Row 0" in rules(tiny, base, long)["template-on-base-model"].message
+
+
+@pytest.mark.parametrize(
+    "text", ["What is the capital of France?", "Human: Hi\nAI:", "### Instruction:\nSay hi.\n", "<b>"]
+)
+def test_text_for_a_base_model_without_markers(text, speaker):
+    for like in ("llama", "gpt-2"):
+        own, model = speaker(like)
+        assert not rules(model, own, bare(own, text))
+
+
+# --- system-role ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chat", "said"),
+    [
+        ([{"role": "system", "content": "Be brief."}, *ASKED], "System role not supported"),
+        ([*ASKED, *ASKED], "Roles must alternate"),
+    ],
+)
+def test_system_role_that_the_template_refuses(chat, said, speaker):
+    own, model = speaker("gemma")
+    note = explained(model, own, lambda: own.apply_chat_template(chat))["system-role"]
+    assert said in note and "first user turn" in note
+
+
+def test_system_role_that_the_template_takes(speaker):
+    own, model = speaker("qwen")
+    chat = [{"role": "system", "content": "Be brief."}, *ASKED]
+    with pitfalls.watch(model, own) as calls:
+        model.generate(**chat_of(own, chat), max_new_tokens=2)
+    assert not set(calls[-1].report.rules) & {"system-role", "generation-prompt"}
+
+
+def test_another_error_of_a_template_is_no_system_role(tiny, tokenizer):
+    own = with_template(tokenizer, "{{ 1 / 0 }}")
+    assert not explained(tiny, own, lambda: own.apply_chat_template(ASKED))
+
+
+# --- double-bos -------------------------------------------------------------------------------------------------
+
+ADDS_BOS = [name for name in MARKED if FORMATS[name][4]]
+
+
+@pytest.mark.parametrize("name", [name for name in ADDS_BOS if name not in ("phi-3", "zephyr")])
+def test_double_bos_of_a_template_that_is_tokenized_again(name, speaker):
+    own, model = speaker(name)
+    texts = [text_of(own, chat, add_generation_prompt=True) for chat in (ASKED, AGAIN)]
+    assert repr(own.bos_token) in rules(model, own, own(texts[0], return_tensors="pt"))["double-bos"].message
+    assert "Row 0" in rules(model, own, bare(own, *texts))["double-bos"].message
+    assert "double-bos" not in rules(model, own, bare(own, *texts, add_special_tokens=False))
+
+
+@pytest.mark.parametrize("name", [name for name in MARKED if name not in ADDS_BOS or name in ("phi-3", "zephyr")])
+def test_tokenizing_again_is_fine_where_it_adds_no_second_bos(name, speaker):
+    own, model = speaker(name)
+    again = own(text_of(own, ASKED, add_generation_prompt=True), return_tensors="pt")
+    assert not rules(model, own, again)
+
+
+def test_double_bos_typed_by_hand(speaker):
+    own, model = speaker("llama")
+    assert "double-bos" in rules(model, own, bare(own, "<s>Once upon a time"))
+    assert "double-bos" not in rules(model, own, bare(own, "<s>Once upon a time", add_special_tokens=False))
+
+
+def test_padding_with_the_bos_is_no_double_bos(speaker):
+    own, model = speaker("gpt-2")
+    assert not rules(model, own, ids([0, 0, 0, 50], [0, 60, 61, 62], mask=[[0, 0, 1, 1], [1, 1, 1, 1]]))
+
+
+# --- missing-bos ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*ADDS_BOS, "llama"])
+def test_missing_bos_of_a_bare_text(name, speaker):
+    own, model = speaker(name)
+    finding = rules(model, own, bare(own, "1, 2, 3,", add_special_tokens=False))["missing-bos"]
+    assert repr(own.bos_token) in finding.message
+    batch = bare(own, "1, 2, 3, 4, 5", "1, 2", add_special_tokens=False)
+    assert "Row 0" in rules(model, own, batch)["missing-bos"].message
+    assert "missing-bos" not in rules(model, own, bare(own, "1, 2, 3, 4, 5", "1, 2"))
+
+
+@pytest.mark.parametrize("name", ["llama-3", "gemma", "mistral", "deepseek-r1", "command-r"])
+def test_missing_bos_of_a_chat(name, speaker):
+    own, model = speaker(name)
+    text = text_of(own, ASKED, add_generation_prompt=True).removeprefix(own.bos_token)
+    assert "missing-bos" in rules(model, own, own(text, add_special_tokens=False, return_tensors="pt"))
+    assert "missing-bos" not in rules(model, own, own(text, return_tensors="pt")), "the tokenizer adds it"
+
+
+@pytest.mark.parametrize("name", ["qwen", "gpt-2", "zephyr"])
+def test_no_bos_where_the_tokenizer_adds_none(name, speaker):
+    own, model = speaker(name)
+    given = bare(own, "1, 2, 3,", add_special_tokens=False)
+    assert ("missing-bos" in rules(model, own, given)) is (name in ADDS_BOS)
+
+
+# --- end-token --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in MARKED if name not in ("phi-3", "gemma")])
+def test_end_token_of_the_template_does_not_stop(name, speaker):
+    own, model = speaker(name)
+    finding = rules(model, own, chat_of(own, ASKED), eos_token_id=0)["end-token"]
+    assert repr(FACTS[name][4]) in finding.message and "[0]" in finding.message
+    assert "end-token" not in rules(model, own, chat_of(own, ASKED), eos_token_id=[0, own.eos_token_id])
+
+
+@pytest.mark.parametrize("name", ["phi-3", "gemma"])
+def test_end_token_of_a_model_that_knows_only_the_end_of_a_text(name, speaker):
+    own, model = speaker(name)
+    only = variant(model, eos_token_id=own.eos_token_id)
+    assert repr(FACTS[name][4]) in rules(only, own, chat_of(own, ASKED))["end-token"].message
+    assert "end-token" not in rules(model, own, chat_of(own, ASKED))
+
+
+def test_end_token_after_the_call(tiny, tokenizer):
+    chat = chat_of(tokenizer, ASKED)
+    found = watched(tiny, tokenizer, chat, [80, END, 81], eos_token_id=0)["end-token"]
+    assert "'<|im_end|>'" in found.message and "went on" in found.message
+    turn = "Paris.\n<|im_start|>user\nAnd"
+    assert "invented turn" in watched(tiny, tokenizer, chat, turn, max_new_tokens=7)["end-token"].message
+    assert "end-token" not in watched(tiny, tokenizer, chat, [80, 81, END])
+
+
+def test_end_token_that_is_not_needed(tiny, tokenizer):
+    chat = chat_of(tokenizer, ASKED)
+    assert "end-token" not in rules(tiny, tokenizer, chat, eos_token_id=0, stopping_criteria=[lambda *a, **k: False])
+    assert "end-token" not in rules(tiny, tokenizer, chat, eos_token_id=0, stop_strings=["."], tokenizer=tokenizer)
+    assert "end-token" not in rules(tiny, tokenizer, bare(tokenizer, "1, 2, 3"), eos_token_id=0)
+
+
+def test_no_end_token_at_all_is_a_note(tiny, tokenizer):
+    endless = variant(tiny, eos_token_id=None)
+    finding = rules(endless, tokenizer, bare(tokenizer, "1, 2, 3"))["end-token"]
+    assert finding.severity == "note" and "only the length" in finding.message

@@ -1,0 +1,115 @@
+"""The rules of pitfalls/inspector/rules/state.py: a section for each, in their order."""
+
+import pytest
+import torch
+
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.checking import RULES
+from tests.helpers import tiny_llama
+from tests.inspector.rules.calls import explained, ids, rules, variant, watched
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+# --- half-precision ---------------------------------------------------------------------------------------------
+
+
+def test_half_precision():
+    half = tiny_llama(300).half()
+    assert "float16" in rules(half, None, ids([50]))["half-precision"].message
+    assert "half-precision" in watched(half, None, ids([50]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_precisions_and_other_devices(dtype):
+    assert not rules(tiny_llama(300).to(dtype), None, ids([50]))
+    elsewhere = type("Model", (), {"dtype": torch.float16, "device": torch.device("cuda")})
+    assert "half-precision" not in rules(elsewhere(), None, ids([50]))
+
+
+# --- nan-logits -------------------------------------------------------------------------------------------------
+
+
+def test_nan_logits():
+    broken = tiny_llama(300)
+    broken.lm_head.weight.data[7] = float("nan")
+    found = watched(broken, None, ids([50, 51]))["nan-logits"]
+    assert found.severity == "error" and found.message.startswith("The logits")
+    note = explained(broken, None, lambda: broken.generate(**ids([50]), do_sample=True))["nan-logits"]
+    assert "error: nan-logits" in note
+    error = RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    assert "no number to draw from" in RULES["nan-logits"](Call(error=error)).message
+
+
+def test_nan_logits_names_the_row():
+    broken = tiny_llama(300)
+    broken.model.embed_tokens.weight.data[99] = float("nan")
+    given = ids([50, 51], [99, 52], mask=[[1, 1], [1, 1]])
+    assert "Row 1's" in watched(broken, None, given)["nan-logits"].message
+
+
+def test_minus_infinity_is_a_number(tiny, tokenizer):
+    assert "nan-logits" not in watched(tiny, tokenizer, ids([50]), do_sample=True, top_k=2, bad_words_ids=[[80]])
+    assert "nan-logits" not in watched(tiny, tokenizer, ids([50], [51]))
+
+
+# --- train-mode -------------------------------------------------------------------------------------------------
+
+
+def test_train_mode():
+    model = tiny_llama(300).train()
+    assert "model.training is True" in rules(model, None, ids([50]))["train-mode"].message
+    assert "train-mode" in watched(model, None, ids([50]))
+    assert "train-mode" not in rules(model.eval(), None, ids([50]))
+
+
+def test_training_of_the_weights_is_no_train_mode(tiny):
+    assert all(weight.requires_grad for weight in tiny.parameters())
+    assert "train-mode" not in rules(tiny, None, ids([50]))
+
+
+# --- use-cache --------------------------------------------------------------------------------------------------
+
+
+def test_use_cache_is_off():
+    model = tiny_llama(300)
+    assert "cache is off" in rules(model, None, ids([50]), use_cache=False)["use-cache"].message
+    assert "use-cache" in rules(variant(model, use_cache=False), None, ids([50]))
+    model.gradient_checkpointing_enable()
+    assert "use-cache" in rules(model.train(), None, ids([50]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_cache": True}, {"use_cache": None}])
+def test_use_cache_is_on(settings):
+    model = tiny_llama(300)
+    assert not rules(model, None, ids([50]), **settings)
+    model.gradient_checkpointing_enable()
+    assert not rules(model.eval(), None, ids([50]), **settings), "checkpointing matters in training mode only"
+    assert "use-cache" not in rules(tiny_llama(300).train(), None, ids([50]))
+
+
+# --- device -----------------------------------------------------------------------------------------------------
+
+
+def located(device: str):
+    return type("Model", (), {"device": torch.device(device), "dtype": torch.float32})()
+
+
+def test_device_of_the_inputs_is_another(tokenizer):
+    assert "ids are on cpu, the model is on cuda" in rules(located("cuda:0"), tokenizer, ids([50]))["device"].message
+    assert (
+        "on meta, the model is on cpu"
+        in rules(located("cpu"), None, torch.zeros((1, 2), device="meta"))["device"].message
+    )
+    error = RuntimeError("Expected all tensors to be on the same device, but found two")
+    assert RULES["device"](Call(error=error)).severity == "error"
+
+
+def test_device_is_the_same_or_unknown(tiny, tokenizer):
+    assert "device" not in rules(tiny, tokenizer, ids([50]))
+    assert "device" not in rules(None, tokenizer, ids([50]))
+    assert RULES["device"](Call(error=RuntimeError("out of memory"))) is None
+
+
+def test_a_model_whose_weights_are_offloaded_takes_its_inputs_from_anywhere(tokenizer):
+    assert "device" not in rules(located("meta"), tokenizer, ids([50])), "accelerate leaves them on meta meanwhile"
