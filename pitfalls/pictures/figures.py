@@ -9,6 +9,7 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from matplotlib import pyplot as plt
@@ -40,7 +41,7 @@ COLUMNS = 16  # of a batch, that can still be read side by side
 
 
 def token_strip(
-    source: Call | torch.Tensor | Sequence[int], tokenizer, row: int = 0, title: str | None = None
+    source: Call | torch.Tensor | Sequence[int], tokenizer: Any, row: int = 0, title: str | None = None
 ) -> Figure:
     """The tokens of one row as boxes with their ids: prompt grey, new orange, special dashed, the end token black.
 
@@ -64,7 +65,7 @@ def token_strip(
 
 
 def next_token(
-    source: Step | torch.Tensor | Mapping[str, torch.Tensor], tokenizer, top: int = 10, title=None
+    source: Step | torch.Tensor | Mapping[str, torch.Tensor], tokenizer: Any, top: int = 10, title: str | None = None
 ) -> Figure:
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
@@ -126,7 +127,7 @@ def generation(
     return titled(figure, title)
 
 
-def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
+def padding(inputs: Mapping, tokenizer: Any, title: str | None = None) -> Figure:
     """A batch as a grid: each token with its mask (0 is hatched) and the position id that `generate` gives it.
 
     A wide batch is shown by its first and its last columns.
@@ -166,7 +167,7 @@ def padding(inputs: Mapping, tokenizer, title: str | None = None) -> Figure:
     return titled(figure, title)
 
 
-def chat(tokenizer, messages: list[dict], add_generation_prompt: bool = True, title: str | None = None) -> Figure:
+def chat(tokenizer: Any, messages: list[dict], add_generation_prompt: bool = True, title: str | None = None) -> Figure:
     """What `apply_chat_template` makes of the messages, coloured by role; what the template adds itself is dashed."""
     parts = chat_parts(tokenizer, messages, add_generation_prompt)
     cells = [
@@ -202,7 +203,7 @@ def memory(bytes_by_format: Mapping[str, int], title: str | None = None) -> Figu
     return titled(figure, title or f"{names[least]} takes {takes}")
 
 
-def loop(call: Call, tokenizer, step: int, top: int = 8) -> Figure:
+def loop(call: Call, tokenizer: Any, step: int, top: int = 8) -> Figure:
     """One turn of the generation loop: the text so far, the candidates for the next token, the one that is taken.
 
     Raises `ValueError` for a call without recorded steps.
@@ -251,7 +252,7 @@ def animate(figures: Sequence[Figure], seconds: float = 1.2):
     return NotebookImage(data=stream.getvalue(), format="png")
 
 
-def chat_parts(tokenizer, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, str]]:
+def chat_parts(tokenizer: Any, messages: list[dict], add_generation_prompt: bool) -> list[tuple[str, str]]:
     """The rendered messages as (role or "special", text). A rendering of marks shows where the contents stand."""
 
     def render(chat: list[dict]) -> str:
