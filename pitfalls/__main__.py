@@ -5,14 +5,13 @@
 
 import argparse
 import sys
-from typing import Any
 
 
 def show_rules(name: str | None, table: bool) -> int:
     from pitfalls import catalogue
 
     if table:
-        print(catalogue.summary(_comparisons()))
+        print(catalogue.summary(catalogue.compare()))
     elif name is None:
         print(catalogue.listing())
     else:
@@ -22,16 +21,6 @@ def show_rules(name: str | None, table: bool) -> int:
             print(error.args[0], file=sys.stderr)
             return 2
     return 0
-
-
-def _comparisons() -> list[Any]:
-    """Every mistake of the catalogue, made with the embedded model: half a minute."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from pitfalls import catalogue, fetch_model
-
-    path = fetch_model()
-    return list(catalogue.compare(AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -43,6 +43,15 @@ class Collector(BaseStreamer):
         self.ids.append("end")
 
 
+def tiny_llama(**settings):
+    """A model of one layer, with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return LlamaForCausalLM(LlamaConfig(**sizes, **settings))
+
+
 def mistral_tokenizer(folder: Path):
     """The tokenizer of Mistral-7B-v0.1: 32,000 tokens, `<s>` before every text, no pad token, no chat template."""
     from transformers import LlamaTokenizer

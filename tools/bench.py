@@ -324,10 +324,10 @@ def save(rows: list[Measured], lessons: dict[str, dict]) -> None:
 
 def draw() -> None:
     """The pictures of README.md that come from the results."""
-    from tools import draw
+    from tools import pictures
 
-    draw.save(draw.bench(), "bench")
-    draw.save(draw.speed_and_memory(None, None), "11_speed_and_memory")
+    pictures.save(pictures.bench(), "bench")
+    pictures.save(pictures.speed_and_memory(), "11_speed_and_memory")
 
 
 def main(names: list[str]) -> int:

@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NamedTuple
 
-from transformers import __version__
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 from transformers.utils import logging as transformers_logging
 
 from pitfalls.inspector.report import lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
+from pitfalls.model.fetch import fetch_embedded
 
 VERSION = ".".join(__version__.split(".")[:2])  # of transformers, without the patch
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
@@ -63,11 +65,16 @@ def describe(name: str) -> str:
     return "\n\n".join(parts)
 
 
-def compare(model: Any, tokenizer: Any, names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
-    """Make the mistake of each rule with this model: what transformers said of it, and what the inspector says.
+def compare(names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
+    """Make the mistake of each rule: what transformers said of it, and what the inspector says.
 
-    The code is that of `rule.mistake`; what it does to the settings of model and tokenizer is undone.
+    The code is that of `rule.mistake`, run on the embedded model in 32 bits on the CPU, whatever the caller works with:
+    there every mistake ends in an exception at worst. On a GPU, or with weights in 4 bits, one can end the process.
+    What the code does to the settings of model and tokenizer is undone before the next.
     """
+    folder = str(fetch_embedded())
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu")
     for rule in (RULES[name] for name in names):
         changes = re.search(r"tokenizer\.(\w+ = |add_special_tokens)", rule.mistake)
         tokens = copy.deepcopy(tokenizer) if changes else tokenizer

@@ -167,6 +167,7 @@ def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any
     for watcher in watchers:
         watcher.let_go()
     calls = [_call(watcher, model, _arguments(args, kwargs)) for watcher in watchers]
+    _say_what_is_fatal(calls[0])
     heard = _listen(calls[0])
     if heard is not None:
         args, kwargs = heard.join(args, kwargs)
@@ -193,6 +194,16 @@ def _call(watcher: Watcher, model: Any, arguments: dict[str, Any]) -> Call:
     call = Call(model, watcher.tokenizer or _tokenizer_of(arguments, pipeline), arguments, asked)
     call.read_inputs()
     return call
+
+
+def _say_what_is_fatal(call: Call) -> None:
+    """Now, in the log: a call that ends the process leaves nobody to read a report."""
+    try:
+        finding = RULES["empty-prompt"](call)
+        if finding and finding.severity == "error":
+            _log.error("%s: %s", finding.rule, finding.message)
+    except Exception:
+        _log.debug("a call could not be looked at", exc_info=True)
 
 
 def _listen(call: Call) -> Heard | None:

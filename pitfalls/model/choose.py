@@ -1,6 +1,7 @@
 """Which model a lesson runs on: the embedded one, a Hub id or a local folder, checked before it is loaded."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -32,15 +33,18 @@ def choose_model(choice: str | None = EMBEDDED) -> "tuple[str, BitsAndBytesConfi
     `choice` is "SmolLM2-135M-Instruct", the embedded model, loaded as it is stored (None); or a Hub id or folder,
     loaded in 4-bit (a `BitsAndBytesConfig`) unless its checkpoint is quantized already. With the embedded model, the
     environment variable PITFALLS_MODEL may name another one. Prints one line with versions, device and model.
+    In a notebook the embedded model, which loads in a second, then loads without a progress bar.
 
     Raises `ModelError` where that model can't be had or can't fit.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
     chosen = os.environ.get("PITFALLS_MODEL", "").strip() if choice in (EMBEDDED, "", None) else choice
     if not chosen or chosen == EMBEDDED:
         model = fetch_model()
+        if "ipykernel" in sys.modules:  # elsewhere the process is not a lesson's alone
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()
         print(describe_setup(model))
         return model, None
     model, _ = _checked(chosen)
@@ -82,6 +86,11 @@ def describe_setup(model: str | None = None) -> str:
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
     libraries = f"torch {torch.__version__} · transformers {transformers.__version__} · pitfalls {__version__}"
     return f"Python {platform.python_version()} · {libraries} · {device}" + (f" · {Path(model).name}" if model else "")
+
+
+def _not_about_kernels(record: logging.LogRecord) -> bool:
+    """False for what bitsandbytes logs on some CPUs: that a package it can do without would be faster."""
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
 
 
 def _checked(name: str) -> tuple[str, str]:
@@ -155,6 +164,11 @@ def _check_hub(name: str) -> tuple[float, str]:
             "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
         ) from None
     except Exception as error:  # whichever HTTP client the Hub library uses today, the reader's question is the same
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            raise ModelError(
+                f"The Hub does not know the token of this machine, so it gives it nothing, not even {name}. Run "
+                "`hf auth login` with a new token, or `hf auth logout`; a variable HF_TOKEN comes before both."
+            ) from None
         raise ModelError(
             f"{name} is not in this machine's Hub cache, and the Hub did not answer ({type(error).__name__}). "
             "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither."

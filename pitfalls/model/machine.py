@@ -81,8 +81,8 @@ def model() -> Iterator[Check]:
     """Disk and the embedded model; each byte of a cached one is read, and a damaged one is fetched again."""
     from pitfalls.model import fetch
 
-    folder = fetch.cache_folder() / fetch.EMBEDDED
     try:
+        folder = fetch.cache_folder() / fetch.EMBEDDED
         if folder.exists() and not fetch.is_intact(folder, every_byte=True):
             yield Check("note", f"the model in {folder} is damaged", "It is fetched again now.")
             (folder / fetch.MANIFEST).unlink(missing_ok=True)

@@ -3,12 +3,16 @@
     pitfalls.pictures.padding(inputs, tokenizer)    # as the last line of a cell
 
 Every function returns a closed matplotlib `Figure`: leave it as the last line of a cell to show it, or `savefig` it.
-The title states the finding. Prompt, new, special and padding tokens differ in shade and hatch, not only in colour.
+The title says what there is to see. Prompt, new, special and padding tokens differ in more than their colour.
 """
 
 from pitfalls.extra import course_extra
 
 with course_extra():
-    from pitfalls.pictures.figures import animate, chat, generation, loop, memory, next_token, padding, token_strip
+    from pitfalls.pictures.animation import animate
+    from pitfalls.pictures.candidates import generation, loop, next_token
+    from pitfalls.pictures.chats import chat
+    from pitfalls.pictures.tokens import padding, token_strip
+    from pitfalls.pictures.weights import memory
 
 __all__ = ["animate", "chat", "generation", "loop", "memory", "next_token", "padding", "token_strip"]

@@ -5,9 +5,11 @@ from typing import Any
 
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
+from transformers import PreTrainedTokenizerBase
 
 WIDTH = 9.0  # inches: a notebook's column
 LETTERS = 104  # monospace letters of size 9 across that width
@@ -40,14 +42,14 @@ def _font() -> frozenset[int]:
     return frozenset(font_manager.get_font(font_manager.findfont("monospace")).get_charmap())
 
 
-def cell(tokenizer, token_id: int, style: str) -> tuple[str, str, str]:
+def cell(tokenizer: PreTrainedTokenizerBase, token_id: int, style: str) -> tuple[str, str, str]:
     """A token as (visible text, id, style): what `draw_cells` takes."""
     if token_id in tokenizer.all_special_ids:
         style = "special"
     return visible(token_text(tokenizer, token_id)), str(token_id), style
 
 
-def token_text(tokenizer, token_id: int) -> str:
+def token_text(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
     """A token alone as text; one that is only a part of a letter by its name in the vocabulary."""
     text = tokenizer.decode([token_id])
     return text if "�" not in text else tokenizer.convert_ids_to_tokens(token_id)
@@ -80,20 +82,20 @@ def cell_width(text: str, note: str) -> float:
     return max(len(text.rstrip("\n")), 0.75 * len(note)) + 1.2
 
 
-def canvas(height: float, title: str, below: float = 0) -> tuple[Figure, plt.Axes]:
+def canvas(height: float, title: str, below: float = 0) -> tuple[Figure, Axes]:
     """A figure for cells; `below` inches at its foot stay free."""
     figure, axis = plt.subplots(figsize=(WIDTH, height))
     prepare_canvas(axis)
     return titled(figure, title, below / height), axis
 
 
-def prepare_canvas(axis) -> None:
+def prepare_canvas(axis: Axes) -> None:
     """One unit of the x axis is one letter."""
     axis.set_xlim(0, LETTERS)
     axis.axis("off")
 
 
-def draw_cells(axis, lines, height: float = 0.86) -> None:
+def draw_cells(axis: Axes, lines: list[list[tuple[str, str, str]]], height: float = 0.86) -> None:
     """The boxes, line by line from the top; `height` is the share of a line that a box takes."""
     for y, line in enumerate(lines):
         x = 0.0
@@ -110,7 +112,7 @@ def draw_cells(axis, lines, height: float = 0.86) -> None:
     axis.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def draw_bars(axis, bars: list[tuple[str, float]], taken: int | None) -> None:
+def draw_bars(axis: Axes, bars: list[tuple[str, float]], taken: int | None) -> None:
     """Horizontal bars of probabilities; `taken` is the place of the one to frame."""
     names = [f"{short(visible(text), 14)}" for text, _ in bars]
     colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
@@ -124,8 +126,8 @@ def draw_bars(axis, bars: list[tuple[str, float]], taken: int | None) -> None:
     no_frame(axis)
 
 
-def finding(bars: list[tuple[str, float]]) -> str:
-    """The title that the bars speak for."""
+def bars_title(bars: list[tuple[str, float]]) -> str:
+    """What the bars say."""
     text, probability = bars[0]
     share = sum(p for _, p in bars)
     return f"'{visible(text)}' gets {percent(probability)}; these {len(bars)} tokens share {percent(share)}"
@@ -141,7 +143,7 @@ def short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def no_frame(axis) -> None:
+def no_frame(axis: Axes) -> None:
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
 

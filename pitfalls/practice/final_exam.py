@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pitfalls
 from pitfalls.practice.feedback import Feedback, done, named, tasks
-from pitfalls.widgets.play import without_logs
+from pitfalls.silence import silenced
 
 MISTAKES = 7
 QUESTIONS = ["What is the capital of France?", "Give me three names for a cat."]
@@ -164,7 +164,7 @@ def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], d
     }
     for name, call in calls_of.items():
         try:
-            with pitfalls.watch(model, tokenizer) as calls, without_logs(), warnings.catch_warnings():
+            with pitfalls.watch(model, tokenizer) as calls, silenced(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = call()
             if not calls:

@@ -4,10 +4,6 @@ import re
 
 from pitfalls.practice.feedback import Hint, equal, exercise, run
 
-ANSWERS = {
-    "What is the capital of France?": "The capital of France is Paris.",
-}
-
 
 @exercise("04", "How many tokens are left")
 def tokens_left(answer, model, tokenizer) -> str:

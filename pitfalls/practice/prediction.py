@@ -10,7 +10,8 @@ from typing import Any
 import ipywidgets
 
 from pitfalls.practice.feedback import Feedback, done, tasks
-from pitfalls.widgets.play import without_logs
+from pitfalls.silence import silenced
+from pitfalls.widgets.play import shown_live
 
 
 class Prediction:
@@ -38,7 +39,7 @@ class Prediction:
     def answer(self) -> Any:
         """What the code gives; it runs once."""
         if not hasattr(self, "_answer"):
-            with warnings.catch_warnings(), without_logs():  # what transformers says of it is for the lesson to show
+            with warnings.catch_warnings(), silenced():  # what transformers says of it is for the lesson to show
                 warnings.simplefilter("ignore")
                 self._answer = _last_value(self.code, dict(self.names))
         return self._answer
@@ -69,12 +70,11 @@ class Prediction:
                 button.disabled = False
 
     def _repr_mimebundle_(self, **kwargs) -> dict:
-        data = self.root._repr_mimebundle_(**kwargs)
+        text = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
         choices = "".join(f"<li>{escape(str(choice))}</li>" for choice in self.choices)
         head = f"<b>{escape(self.question)}</b><pre>{escape(self.code)}</pre>"
-        data["text/html"] = f"{head}<ul>{choices}</ul><i>Run this cell to choose.</i>"
-        data["text/plain"] = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
-        return data
+        html = f"{head}<ul>{choices}</ul><i>Run this cell to choose.</i>"
+        return shown_live(self.root, text) | {"text/html": html}
 
 
 def predict(lesson: str, question: str, code: str, choices: Mapping[Any, str]) -> Prediction:

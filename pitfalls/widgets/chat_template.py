@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from pitfalls import pictures
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Step
+from pitfalls.pictures.chats import chat_parts
 from pitfalls.pictures.drawing import percent, visible
-from pitfalls.pictures.figures import chat_parts
 from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, check_window
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import ipywidgets
 from matplotlib.figure import Figure
-from transformers.utils import logging
 
 from pitfalls.inspector.call import Call
+from pitfalls.silence import silenced
 from pitfalls.widgets import markup
 
 
@@ -51,7 +51,7 @@ class Play:
         """Act, and draw the state again; what goes wrong is said in the place of the view."""
         try:
             action()
-            self.view.value = markup.finding(self.summary()) + self._draw()
+            self.view.value = markup.summary(self.summary()) + self._draw()
             self.status.value = ""
         except Exception as error:  # a callback has no cell that could show it
             self.view.value = ""
@@ -62,20 +62,26 @@ class Play:
         """What the model says for this state. It works once for each state, and nothing can be clicked meanwhile."""
         if state not in self.answers:
             self.status.value = markup.working()
-            with _switched_off(self.controls), without_logs():
+            with _switched_off(self.controls), silenced():
                 self.answers[state] = compute()
         return self.answers[state]
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
-        data = self.root._repr_mimebundle_(**kwargs)
+        hint = "Run this cell to move the controls."
         if not self.view.value:
-            return data, {}
+            return shown_live(self.root, hint), {}
         alt = self.summary()
-        data["text/plain"] = f"{alt} (Run this cell to move the controls.)"
+        data = shown_live(self.root, f"{alt} ({hint})")
         stream = io.BytesIO()
         self.figure().savefig(stream, dpi=100, facecolor="white", metadata={"Software": None})
         data["image/png"] = base64.b64encode(stream.getvalue()).decode()
         return data, {"image/png": {"alt": alt}}
+
+
+def shown_live(widget: ipywidgets.Widget, text: str) -> dict[str, Any]:
+    """The mime data of a widget, and a text for a page without a kernel; ipywidgets 7 has no method for it."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view, "text/plain": text}
 
 
 def encode(model, tokenizer, text: str, new: int):
@@ -111,14 +117,3 @@ def _switched_off(controls):
     finally:
         for control, disabled in zip(controls, before, strict=True):
             control.disabled = disabled
-
-
-@contextmanager
-def without_logs():
-    """A callback has no cell for transformers' log lines."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

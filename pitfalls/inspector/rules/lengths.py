@@ -1,5 +1,7 @@
 """Rules about how long the answer may be (lesson 4)."""
 
+from typing import Any
+
 from pitfalls.inspector.call import DEFAULT_BUDGET, Call, name_row
 from pitfalls.inspector.rule import Said, rule
 
@@ -180,11 +182,21 @@ def empty_prompt(call: Call) -> Said:
     """The model gets an empty prompt, and makes something up.
 
     It happens when a prompt is cut to the room that the budget leaves, and the budget takes the whole window; or when
-    a row of the batch is nothing but padding. Transformers then starts from the BOS token, or from the pads.
+    a row of the batch is nothing but padding. Transformers then starts from the BOS token, or from the pads. Where
+    there is no token at all, weights in 4 bits on a CPU are worse: the library that multiplies them, bitsandbytes
+    0.50, divides by the number of tokens on newer CPUs, and the process ends without an exception.
     """
     if call.input_ids is None:
         return None
+    if not call.input_ids.numel() and _in_4_bit_on_a_cpu(call.model):
+        return "error", "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process."
+    if not call.token_rows:
+        return "The batch has no rows: there is no text to go on with."
     for n, ids in enumerate(call.prompts):
         if not ids or (call.mask and not any(call.mask[n])):
             return f"{name_row(call, n)} has no tokens: what follows has nothing to do with any text of yours."
     return None
+
+
+def _in_4_bit_on_a_cpu(model: Any) -> bool:
+    return bool(getattr(model, "is_loaded_in_4bit", False)) and model.device.type == "cpu"

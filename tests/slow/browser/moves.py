@@ -42,10 +42,10 @@ def enter(root: "Locator", label: str, words: str):
 def refuses_an_empty_text(root: "Locator", label: str, words: str, complaint: str):
     with changes(root, complaint):
         enter(root, label, "")
-    assert root.get_by_role("alert").is_visible() and not root.locator(".pf-finding").count()
+    assert root.get_by_role("alert").is_visible() and not root.locator(".pf-summary").count()
     with changes(root, f"^((?!{complaint}|at work).)+$"):
         enter(root, label, words)
-    assert not root.get_by_role("alert").count() and root.locator(".pf-finding").is_visible()
+    assert not root.get_by_role("alert").count() and root.locator(".pf-summary").is_visible()
 
 
 def loop(root: "Locator"):

@@ -1,0 +1,44 @@
+"""Figures one after the other, as one image."""
+
+import io
+from collections.abc import Iterable
+
+from IPython.display import Image as NotebookImage
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pitfalls.pictures.sources import kind
+
+
+def animate(figures: Iterable[Figure], seconds: float = 1.2) -> NotebookImage:
+    """The figures one after the other, for ever, as one image that a saved notebook keeps (an animated PNG).
+
+    Raises `ValueError` for no figures, or figures of different sizes.
+    """
+    frames = in_one_palette(as_image(figure) for figure in (figures if isinstance(figures, Iterable) else [figures]))
+    stream = io.BytesIO()
+    times = [int(seconds * 1000)] * (len(frames) - 1) + [int(seconds * 2500)]
+    frames[0].save(stream, format="PNG", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return NotebookImage(data=stream.getvalue(), format="png")
+
+
+def as_image(figure: Figure, dpi: float = 80) -> Image.Image:
+    """A figure as a Pillow image."""
+    if not isinstance(figure, Figure):
+        raise TypeError(f"An animation takes figures, such as `pictures.loop(…)` returns, and not {kind(figure)}.")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi, facecolor="white")
+    return Image.open(buffer).convert("RGB")
+
+
+def in_one_palette(frames: Iterable[Image.Image]) -> list[Image.Image]:
+    """The images in 64 colours that all of them share: Pillow 11 keeps no other palette than the first one's."""
+    frames = list(frames)
+    if len({frame.size for frame in frames}) != 1:
+        raise ValueError("An animation takes one figure or more, all of one size.")
+    width, height = frames[0].width // 2, frames[0].height // 2  # enough for the colours, in a quarter of the memory
+    together = Image.new("RGB", (width, height * len(frames)))
+    for n, frame in enumerate(frames):
+        together.paste(frame.resize((width, height), Image.Resampling.NEAREST), (0, n * height))
+    palette = together.quantize(64, Image.Quantize.MAXCOVERAGE)  # this method leaves white as it is
+    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

@@ -1,0 +1,126 @@
+"""Figures of what could come next: the candidates of one step, of several, and of a turn of the loop."""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from transformers import PreTrainedTokenizerBase
+
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.rows import Candidate, Step
+from pitfalls.pictures.drawing import (
+    WIDTH,
+    bars_title,
+    cell,
+    draw_bars,
+    draw_cells,
+    no_frame,
+    percent,
+    prepare_canvas,
+    short,
+    titled,
+    visible,
+    wrap,
+)
+from pitfalls.pictures.sources import at_least_one, probabilities_of, row_of, steps_of
+
+
+def next_token(
+    source: Step | torch.Tensor | Mapping[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    top: int = 10,
+    title: str | None = None,
+) -> Figure:
+    """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
+
+    `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
+    all with the same tokens, the likeliest of each.
+    """
+    at_least_one(top=top)
+    taken = None
+    if isinstance(source, Step):
+        candidates, taken = _shown(source, top)
+        panels = {"": [(c.text, c.probability) for c in candidates]}
+    else:
+        probabilities = probabilities_of(source)
+        share = math.ceil(top / len(probabilities))
+        best = [p.topk(min(share, len(p))).indices.tolist() for p in probabilities.values()]
+        ids = list(dict.fromkeys(itertools.chain(*best)))
+        panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
+    title = title or bars_title(next(iter(panels.values())))
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * top), sharey=True, squeeze=False)
+    for axis, (name, bars) in zip(axes[0], panels.items(), strict=True):
+        draw_bars(axis, bars, taken)
+        axis.set_title(name, fontsize=10)
+    axes[0][0].invert_yaxis()
+    return titled(figure, title)
+
+
+def generation(
+    call: Call, row: int = 0, first: int = 0, steps: int = 8, top: int = 5, title: str | None = None
+) -> Figure:
+    """Generation step by step: one column a step, its candidates from likely to less likely, the taken one framed.
+
+    Raises `ValueError` for a call without recorded steps.
+    """
+    at_least_one(steps=steps, top=top)
+    shown = steps_of(call, row, first)[:steps]
+    greedy = sum(step.chosen.token_id == step.candidates[0].token_id for step in shown)
+    title = title or f"In {greedy} of {len(shown)} steps the likeliest token was taken"
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + 0.36 * (top + 1)))
+    letters = min(10, 110 // len(shown))  # what fits into a column
+    replaced = any(step.chosen.token_id not in [c.token_id for c in step.candidates[:top]] for step in shown)
+    for x, step in enumerate(shown):
+        candidates, taken_at = _shown(step, top)
+        for y, candidate in enumerate(candidates):
+            taken = y == taken_at
+            shade = 1 - 0.6 * candidate.probability
+            axis.add_patch(
+                Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=(1, shade, shade * 0.85),
+                              edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6)
+            )  # fmt: skip
+            share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
+            label = f"{short(visible(candidate.text), letters)}\n{share}"
+            axis.text(x, y, label, ha="center", va="center", fontsize=8, family="monospace")
+    axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
+    word = "step " if len(shown) <= 14 else ""
+    axis.set_xticklabels([f"{word}{first + n + 1}" for n in range(len(shown))], fontsize=8)
+    axis.set_yticklabels([*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=8)
+    no_frame(axis)
+    return titled(figure, title)
+
+
+def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8, row: int = 0) -> Figure:
+    """One turn of the generation loop: the text so far, the candidates for the next token, the one that is taken.
+
+    Raises `ValueError` for a call without recorded steps.
+    """
+    at_least_one(top=top)
+    recorded, current = row_of(call, row), steps_of(call, row, step)[0]
+    so_far = [cell(tokenizer, i, "prompt") for i in recorded.prompt_ids]
+    so_far += [cell(tokenizer, i, "new") for i in recorded.new_ids[:step]]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 3.6), height_ratios=[1, 2.4])
+    lines = wrap(so_far)[-2:]
+    prepare_canvas(above)
+    draw_cells(above, lines)
+    above.set_ylim(1.5, -0.5)
+    candidates, taken = _shown(current, top)
+    draw_bars(below, [(c.text, c.probability) for c in candidates], taken)
+    below.set_xlim(0, 1.1)
+    below.invert_yaxis()
+    return titled(
+        figure, f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {percent(current.chosen.probability)}"
+    )
+
+
+def _shown(step: Step, top: int) -> tuple[list[Candidate], int]:
+    """The likeliest candidates and the place of the taken one among them; it is the last if it was less likely."""
+    shown = step.candidates[:top]
+    ids = [candidate.token_id for candidate in shown]
+    if step.chosen.token_id in ids:
+        return shown, ids.index(step.chosen.token_id)
+    return [*shown[: top - 1], step.chosen], min(top, len(shown) + 1) - 1

@@ -1,0 +1,140 @@
+"""Figures of what could come next: the candidates of a step, of several, and of a turn of the loop."""
+
+import pytest
+import torch
+
+from pitfalls import pictures
+from pitfalls.inspector.rows import Candidate, Step
+from pitfalls.pictures.drawing import visible
+from tests.pictures.reading import (
+    boxes,
+    call_of,
+    check,
+    columns,
+    framed,
+    is_style,
+    names,
+    percentages,
+    step,
+    taken,
+    title,
+)
+
+
+def logits_of(shares: dict[int, float], vocabulary: int = 300) -> torch.Tensor:
+    rest = (1 - sum(shares.values())) / (vocabulary - len(shares))
+    probabilities = torch.full((vocabulary,), rest)
+    for token_id, share in shares.items():
+        probabilities[token_id] = share
+    return probabilities.log()
+
+
+def test_next_token_of_logits(tokenizer):
+    figure = check(pictures.next_token(logits_of({216: 0.7, 198: 0.2, 50: 0.07}), tokenizer, top=3))
+    assert names(figure) == ["·", "⏎", tokenizer.decode([50])]
+    assert percentages(figure) == ["70.0%", "20.0%", "7.0%"]
+    assert title(figure) == "'·' gets 70.0%; these 3 tokens share 97.0%"
+    assert framed(figure) == []
+
+
+def test_first_bar_is_on_top(tokenizer):
+    bottom, top = pictures.next_token(logits_of({60: 0.6, 50: 0.3}), tokenizer, top=2).axes[0].get_ylim()
+    assert bottom > top
+
+
+def test_next_token_of_a_step(tokenizer, two_steps):
+    figure = check(pictures.next_token(two_steps.steps[0], tokenizer))
+    assert names(figure) == ["·Paris", "·the", "·city"] and percentages(figure) == ["70.0%", "20.0%", "5.0%"]
+    assert framed(figure) == [0]
+    assert title(figure) == "'·Paris' gets 70.0%; these 3 tokens share 95.0%"
+
+
+def test_a_less_likely_token_that_was_taken_is_shown(tokenizer, two_steps):
+    figure = check(pictures.next_token(two_steps.steps[1], tokenizer))
+    assert names(figure)[-1] == "·zebra" and percentages(figure)[-1] == "0.4%"
+    assert framed(figure) == [len(names(figure)) - 1]
+
+
+def test_only_the_taken_one_of_equal_looking_tokens_is_framed(tokenizer):
+    part, other = Candidate(160, "�", 0.5), Candidate(161, "�", 0.3)
+    one = Step(other, [part, other], 0.0, 1.0)
+    assert framed(pictures.next_token(one, tokenizer)) == [1]
+    assert framed(pictures.loop(call_of(tokenizer, [50], [[161]], steps=[one]), tokenizer, 0), panel=1) == [1]
+
+
+def test_next_token_of_several_logits(tokenizer):
+    panels = {"with": logits_of({50: 0.6, 60: 0.3}), "without": logits_of({50: 0.01, 60: 0.9, 70: 0.05})}
+    figure = check(pictures.next_token(panels, tokenizer, top=2))
+    assert [axis.get_title() for axis in figure.axes] == ["with", "without"]
+    assert names(figure) == [tokenizer.decode([50]), tokenizer.decode([60])]
+    assert percentages(figure) == ["60.0%", "30.0%"] and percentages(figure, 1) == ["1.0%", "90.0%"]
+    best = names(check(pictures.next_token(panels, tokenizer, top=4)))
+    assert best == [tokenizer.decode([number]) for number in (50, 60, 70)], "those of the second panel too"
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.999, "99.9%"), (0.001, "0.1%"), (0.0004, "0.04%"), (0.00003, "0.003%"), (1e-7, "<0.001%")]
+)
+def test_small_percentages(share, shown, tokenizer):
+    figure = pictures.next_token({"": logits_of({50: 0.999}), "b": logits_of({50: share})}, tokenizer, top=1)
+    assert percentages(figure, 1)[0] == shown
+
+
+@pytest.mark.parametrize("logits", [torch.randn(5), torch.randn(5).bfloat16(), torch.randn(5, requires_grad=True)])
+def test_more_bars_than_the_vocabulary_has(logits, tokenizer):
+    figure = check(pictures.next_token(logits, tokenizer, top=10))
+    assert len(names(figure)) == 5 and title(figure).endswith("these 5 tokens share 100.0%")
+
+
+def test_long_tokens_are_cut(tokenizer):
+    longest = max(range(len(tokenizer)), key=lambda i: len(tokenizer.decode([i])))
+    figure = check(pictures.next_token(logits_of({50: 0.5, longest: 0.4}, len(tokenizer)), tokenizer, top=2))
+    assert names(figure)[1] == visible(tokenizer.decode([longest]))[:13] + "…"
+
+
+def test_generation(tokenizer, two_steps):
+    figure = check(pictures.generation(two_steps, top=3))
+    assert title(figure) == "In 1 of 2 steps the likeliest token was taken"
+    assert columns(figure) == [["·Paris\n70%", "·the\n20%", "·city\n5%"], ["·Paris\n70%", "·the\n20%", "·zebra\n<1%"]]
+    assert taken(figure) == ["·Paris\n70%", "·zebra\n<1%"]
+    ticks = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert ticks[:2] == ["1.", "2."] and ticks[2] != "3.", "the zebra is not the third likeliest"
+
+
+def test_generation_from_a_later_step(tokenizer, two_steps):
+    figure = check(pictures.generation(two_steps, first=1))
+    assert title(figure) == "In 0 of 1 steps the likeliest token was taken"
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["step 2"]
+
+
+def test_generation_of_another_row(tokenizer, two_steps):
+    call = call_of(tokenizer, [50], [[60], [70]])
+    call.rows[1] = two_steps.rows[0]
+    assert taken(pictures.generation(call, row=1))
+    assert title(pictures.loop(call, tokenizer, 1, row=1)) == title(pictures.loop(two_steps, tokenizer, 1))
+
+
+@pytest.mark.parametrize("steps", [8, 20])
+def test_many_steps_with_long_tokens(steps, tokenizer):
+    ids = tokenizer(" approximately <|im_start|> responsibility international").input_ids
+    shares = {token_id: 0.9 / len(ids) for token_id in ids}
+    call = call_of(tokenizer, [50], [[ids[0]] * 20], steps=[step(tokenizer, shares, ids[0])] * 20)
+    figure = check(pictures.generation(call, steps=steps))
+    assert len(columns(figure)) == steps
+
+
+def test_loop(tokenizer, two_steps):
+    figure = check(pictures.loop(two_steps, tokenizer, 1))
+    above, _ = figure.axes
+    assert "".join(word for word, _, _ in boxes(above)) == "The·capital·is·Paris"
+    assert [is_style(patch, "new") for _, _, patch in boxes(above)] == [False, False, False, True]
+    assert title(figure) == "Step 2: '·zebra' is taken, at 0.4%"
+    assert names(figure, 1)[-1] == "·zebra" and framed(figure, 1) == [3]
+
+
+def test_loop_shows_the_end_of_a_long_text(tokenizer):
+    prompt = tokenizer("The quick brown fox. " * 30).input_ids
+    one = step(tokenizer, {50: 0.5, 60: 0.3}, 50)
+    figure = check(pictures.loop(call_of(tokenizer, prompt, [[50]], steps=[one]), tokenizer, 0))
+    found = [note for _, note, _ in boxes(figure.axes[0])]
+    assert found == [str(token_id) for token_id in prompt[-len(found) :]] and len(found) > 10

@@ -1,0 +1,131 @@
+"""Figures of tokens: those of one row, and those of a padded batch."""
+
+import pytest
+import torch
+
+from pitfalls import pictures
+from pitfalls.pictures.drawing import visible
+from tests.helpers import tiny_llama
+from tests.pictures.reading import boxes, call_of, check, is_style, seen, styled, title
+
+END = 2  # <|im_end|>
+OTHER_END = 0  # <|endoftext|>
+
+
+def test_strip_of_a_call(tokenizer):
+    prompt = [1, *tokenizer("The capital").input_ids]
+    new = [*tokenizer(" is\tParis\n").input_ids, END]
+    figure = check(pictures.token_strip(call_of(tokenizer, prompt, [new], "end-of-sequence"), tokenizer))
+    assert title(figure) == f"{len(prompt)} prompt tokens + {len(new)} new; stopped by end-of-sequence"
+    found = boxes(figure.axes[0])
+    assert [note for _, note, _ in found] == [str(token_id) for token_id in prompt + new]
+    assert styled(figure, "special") == ["<|im_start|>"]
+    assert styled(figure, "prompt") == ["The", "·capital"]
+    assert "".join(styled(figure, "new")) == "·is⇥Paris⏎"
+    assert styled(figure, "end") == ["<|im_end|>"]
+
+
+def test_the_end_token_is_black_whichever_it_is(tokenizer):
+    new = [*tokenizer("Yes").input_ids, OTHER_END]
+    figure = pictures.token_strip(call_of(tokenizer, [50], [new], "end-of-sequence"), tokenizer)
+    assert styled(figure, "end") == ["<|endoftext|>"]
+    going_on = pictures.token_strip(call_of(tokenizer, [50], [[END, 60]]), tokenizer)
+    assert styled(going_on, "end") == [], "nothing ended there"
+
+
+def test_strip_of_another_row(tokenizer):
+    call = call_of(tokenizer, [50], [[60], [70, 80]])
+    figure = check(pictures.token_strip(call, tokenizer, row=1))
+    assert title(figure).startswith("1 prompt tokens + 2 new")
+    assert [note for _, note, _ in boxes(figure.axes[0])] == ["50", "70", "80"]
+
+
+@pytest.mark.parametrize("form", [list, tuple, torch.tensor])
+def test_strip_of_ids(form, tokenizer):
+    ids = tokenizer("A,\tB\nC").input_ids
+    figure = check(pictures.token_strip(form(ids), tokenizer))
+    assert title(figure) == f"{len(ids)} tokens"
+    assert "".join(styled(figure, "prompt")) == "A,⇥B⏎C"
+
+
+@pytest.mark.parametrize("ids", [[], torch.tensor([], dtype=torch.long)])
+def test_strip_of_nothing(ids, tokenizer):
+    assert seen(check(pictures.token_strip(ids, tokenizer))) == ["0 tokens"]
+
+
+def test_strip_without_new_tokens(tokenizer):
+    figure = check(pictures.token_strip(call_of(tokenizer, [50, 60], [[]]), tokenizer))
+    assert title(figure).startswith("2 prompt tokens + 0 new") and len(boxes(figure.axes[0])) == 2
+
+
+def test_many_tokens_wrap_and_stay_inside(tokenizer):
+    ids = (tokenizer("The quick brown fox jumps over the lazy dog. ").input_ids * 40)[:300]
+    figure = check(pictures.token_strip(ids, tokenizer))
+    axis = figure.axes[0]
+    found = boxes(axis)
+    assert [note for _, note, _ in found] == [str(token_id) for token_id in ids]
+    assert len({round(patch.get_y(), 3) for _, _, patch in found}) > 10
+    for _, _, patch in found:
+        assert axis.bbox.padded(1).containsx(patch.get_window_extent().x0)
+        assert axis.bbox.padded(1).containsx(patch.get_window_extent().x1)
+
+
+def test_every_text_is_inside_its_box(tokenizer):
+    long = sorted(range(len(tokenizer)), key=lambda i: len(tokenizer.decode([i])))[-4:]
+    figure = check(pictures.token_strip([*long, *tokenizer("A very ordinary line of text.").input_ids], tokenizer))
+    axis = figure.axes[0]
+    for patch, text in zip(axis.patches, axis.texts[::2], strict=True):
+        outline, inner = patch.get_window_extent(), text.get_window_extent()
+        assert outline.x0 <= inner.x0 and inner.x1 <= outline.x1, text.get_text()
+
+
+def test_other_scripts_and_parts_of_letters(tokenizer):
+    ids = tokenizer("日本語 Привет שלום हिन्दी 🙂👍 naïve\r\n\x00").input_ids
+    texts = [text for text, _, _ in boxes(check(pictures.token_strip(ids, tokenizer)).axes[0])]
+    assert len(texts) == len(ids) and all(texts)
+    assert not any("�" in text for text in texts), "a part of a letter shows its bytes"
+    assert "в" in texts and "ïve" in texts
+
+
+def test_padding_of_a_wide_batch_shows_its_ends(tokenizer):
+    inputs = tokenizer(["one " * 40, "two"], padding=True, padding_side="right", return_tensors="pt")
+    (axis,) = check(pictures.padding(inputs, tokenizer)).axes
+    shown = [text.get_text() for text in axis.texts]
+    assert shown.count("…") == 2 and shown.count("pad") == 12 + 2, "of the second row all but its one token"
+    assert sum("pos 0" in text for text in shown) == 2 and any(text.endswith("pos 40") for text in shown)
+
+
+def position_ids(inputs) -> torch.Tensor:
+    """What generate hands to the model in its first step."""
+    model, got = tiny_llama(vocab_size=49152, pad_token_id=END), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: got.append(kwargs["position_ids"]), with_kwargs=True)
+    model.generate(**inputs, max_new_tokens=1, pad_token_id=END)
+    return got[0]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_masks_and_position_ids_are_those_of_generate(side, tokenizer):
+    texts = ["1, 2, 3", "A, B, C, D, E", "Once"]
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side=side)
+    figure = check(pictures.padding(inputs, tokenizer))
+    expected = position_ids(inputs)
+    found = boxes(figure.axes[0])
+    assert len(found) == inputs["input_ids"].numel()
+    for text, note, patch in found:
+        x, y = round(patch.get_x() + 0.47), round(patch.get_y() + 0.44)
+        if inputs["attention_mask"][y, x]:
+            assert text == visible(tokenizer.decode(inputs["input_ids"][y, x]))
+            assert note == f"mask 1\npos {expected[y, x]}"
+            assert is_style(patch, "prompt")
+        else:
+            assert (text, note) == ("pad", "mask 0") and is_style(patch, "padding")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["row 0", "row 1", "row 2"]
+    assert title(figure).startswith("Every row ends on a token" if side == "left" else "2 of 3 rows end on padding")
+
+
+@pytest.mark.parametrize("words", [1, 20, 40])
+def test_padding_of_long_rows(words, tokenizer):
+    inputs = tokenizer(
+        [" everything nothing"[: 11 * words] * (words // 2 + 1), "Hi"], return_tensors="pt", padding=True
+    )
+    check(pictures.padding(inputs, tokenizer))

@@ -1,0 +1,92 @@
+"""`python -m tools.greedy`: every greedy generate call of the lessons, for tests/slow/test_cpus.py to make again.
+
+Runs the lessons whose code has changed since, in one kernel each (about a minute a lesson), and writes greedy.json: of
+each row the prompt's ids, its mask, and the new ids. Only calls of the embedded model as it is stored, in which nothing
+but the model decides: no sampling, no beams, no penalties, no constraints.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from tools.lessons import LESSONS, ROOT, code_cells, fingerprint, output_text, read
+
+CALLS = ROOT / "tools" / "greedy.json"
+RECORD = """
+import functools, json
+from transformers import GenerationMixin, LogitsProcessorList
+
+greedy_rows, LOOKERS = [], {"_StepWatcher", "_NanWatcher"}  # these return the scores as they are
+HARMLESS = {"inputs", "input_ids", "attention_mask", "max_new_tokens", "max_length", "min_new_tokens", "do_sample",
+            "temperature", "top_p", "top_k", "streamer", "tokenizer", "stop_strings", "eos_token_id", "pad_token_id",
+            "use_cache", "cache_implementation", "prompt_lookup_num_tokens", "output_logits", "output_scores",
+            "return_dict_in_generate", "logits_processor", "stopping_criteria"}
+
+def is_greedy(model, given):
+    processors = {type(one).__name__ for one in given.get("logits_processor") or []}
+    whole = model.config.num_hidden_layers == 30 and getattr(model.config, "quantization_config", None) is None
+    as_stored = whole and str(model.dtype) == "torch.float32" and not model.training
+    alone = not given.get("do_sample") and not model.generation_config.do_sample
+    return as_stored and alone and set(given) <= HARMLESS and processors <= LOOKERS
+
+def recording(generate, inside=[]):
+    @functools.wraps(generate)
+    def recorded(model, *args, **kwargs):
+        given = {**({"inputs": args[0]} if args else {}), **kwargs}
+        if inside or len(args) > 1 or not is_greedy(model, given):
+            return generate(model, *args, **kwargs)
+        inside.append(True)
+        try:
+            output = generate(model, *args, **kwargs)
+        finally:
+            inside.clear()
+        ids = given.get("inputs", given.get("input_ids"))
+        mask = given.get("attention_mask")
+        mask = [[1] * ids.shape[1]] * len(ids) if mask is None else mask.tolist()
+        news = getattr(output, "sequences", output)[:, ids.shape[1]:].tolist()
+        for prompt, seen, new in zip(ids.tolist(), mask, news):
+            end = new.index(2) + 1 if 2 in new else len(new)  # behind the end token stand pads
+            row = [prompt, seen, new[:end], bool(given.get("min_new_tokens"))]
+            if row not in greedy_rows:
+                greedy_rows.append(row)
+        return output
+    return recorded
+
+GenerationMixin.generate = recording(GenerationMixin.generate)
+"""
+
+
+def own_code(path: Path) -> str:
+    """The fingerprint of a lesson's code, without the setup cell that all share."""
+    notebook = read(path)
+    notebook.cells.remove(code_cells(notebook)[0])
+    return fingerprint(notebook)
+
+
+def rows(path: Path) -> list:
+    """What a lesson's greedy calls were given, and what they wrote."""
+    notebook = read(path)
+    setup = notebook.cells.index(code_cells(notebook)[0])
+    notebook.cells.insert(setup + 1, nbformat.v4.new_code_cell(RECORD))
+    notebook.cells.append(nbformat.v4.new_code_cell("print(json.dumps(greedy_rows))"))
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+    return json.loads(output_text(notebook.cells[-1]))
+
+
+def main(names: list[str]) -> int:
+    known = json.loads(CALLS.read_text()) if CALLS.exists() else {}
+    for path in LESSONS:
+        code = own_code(path)
+        if known.get(path.stem, {}).get("code") != code or path.stem[:2] in names:
+            print(f"{path.name} …", flush=True)
+            known[path.stem] = {"code": code, "rows": rows(path)}
+            lines = [f'"{lesson}": {json.dumps(known[lesson])}' for lesson in sorted(known)]
+            CALLS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
