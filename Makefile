@@ -8,6 +8,13 @@ READY := $(VENV)/.ready
 # Waiting threads sleep instead of spinning: on a busy machine with few cores lessons run up to ten times faster.
 export OMP_WAIT_POLICY := PASSIVE
 
+# The environment is installed without bytecode: where Python may not keep it, every kernel compiles torch anew, for 9 s.
+unexport PYTHONDONTWRITEBYTECODE
+
+# A test goes to whichever worker is free, in the order of the files: the lessons, which are long, come first.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup \
+	--no-loadscope-reorder --durations=10
+
 # No desktop: print the address instead of opening a browser.
 BROWSER_FLAG := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),,--no-browser)
 LAB_FLAGS := --allow-root $(BROWSER_FLAG)
@@ -15,7 +22,7 @@ LAB_FLAGS := --allow-root $(BROWSER_FLAG)
 OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
 QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: lab test notebooks images html bench format fork
+.PHONY: lab test test-all test-slow notebooks images html bench format fork
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
@@ -25,7 +32,13 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pitfalls
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(PYTEST) --ignore=tests/slow
+
+# Everything: also the browser, other models and versions, a fork, and the model downloaded again.
+test-all: test test-slow
+
+test-slow: $(READY)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) tests/slow
 
 # Execute every lesson and write it back in a normal form; LESSON=04 does one.
 notebooks: $(READY)

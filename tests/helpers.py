@@ -1,4 +1,4 @@
-"""What several tests use: stand-ins for a processor and a streamer, and for the tutorial's 7B models.
+"""What several tests use: a tiny model, stand-ins for a processor and a streamer, and for the tutorial's 7B models.
 
 The 7B models' stand-ins have their architecture and their tokenizer, with small random weights, laid out as a Hub cache
 under the real name, so that all code that loads them is the real code.
@@ -10,13 +10,25 @@ import zipfile
 from pathlib import Path
 
 import torch
-from transformers import LogitsProcessor
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor
 from transformers.generation import BaseStreamer
 
 MISTRAL = "mistralai/Mistral-7B-v0.1"
 ZEPHYR = "HuggingFaceH4/zephyr-7b-alpha"
 TOKENIZER_WHEEL = "mistral-common==1.13.1"  # carries the tokenizer of Mistral-7B-v0.1; not installed, only unpacked
 TOKENIZER_FILE = "mistral_common/data/tokenizer.model.v1"
+END = 2  # of the embedded tokenizer: <|im_end|>, its pad token too
+
+
+def tiny_llama(vocab_size: int = 49152, sharpness: float = 1, **config) -> LlamaForCausalLM:
+    """A model with random weights that says nothing sensible, fast; `sharpness` takes its probabilities apart."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"bos_token_id": None, "eos_token_id": END, "pad_token_id": END, "max_position_embeddings": 512}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **sizes | ids | config)).eval()
+    for weight in model.parameters():
+        weight.data *= sharpness
+    return model
 
 
 class Script(LogitsProcessor):
@@ -41,15 +53,6 @@ class Collector(BaseStreamer):
 
     def end(self):
         self.ids.append("end")
-
-
-def tiny_llama(**settings):
-    """A model of one layer, with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    return LlamaForCausalLM(LlamaConfig(**sizes, **settings))
 
 
 def mistral_tokenizer(folder: Path):

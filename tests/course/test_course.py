@@ -1,4 +1,5 @@
-"""Every lesson from top to bottom, by nbmake: it runs, its hidden asserts hold, and the inspector finds its mistakes.
+"""Every lesson from top to bottom, by nbmake: it runs, its hidden asserts hold, it warns of nothing that the saved
+lesson does not show, and the inspector finds its mistakes.
 
 A cell that makes a mistake on purpose names the rules that must find it in its metadata, under `findings`;
 ["*"] is for cells that make mistakes only to see what is said of them. Every other call must pass in silence.
@@ -10,7 +11,10 @@ import nbformat
 import pytest
 from nbmake.nb_run import NotebookRun
 
-from tools.lessons import LESSONS, code_cells, output_text, read
+from tools.lessons import LESSONS, RESULTS, code_cells, output_text, read
+
+SECONDS = {name: measured["seconds"] for name, measured in json.loads(RESULTS.read_text())["lessons"].items()}
+LONGEST_FIRST = sorted(LESSONS, key=lambda path: -SECONDS.get(path.stem, 1000))  # so that none is left alone at the end
 
 LOOK = """
 import pitfalls, transformers
@@ -32,14 +36,19 @@ def found(cell) -> tuple[list[str], str]:
     return json.loads(line.removeprefix("FOUND"))
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def warnings(cell) -> str:
+    return "".join(output.text for output in cell.outputs if output.get("name") == "stderr")
+
+
+@pytest.mark.parametrize("path", LONGEST_FIRST, ids=lambda path: path.stem)
 def test_a_lesson_runs_keeps_its_claims_and_makes_no_mistake_but_those_it_shows(path, tmp_path):
-    notebook = read(path)
+    notebook, saved = read(path), code_cells(read(path))
     notebook.cells.insert(0, nbformat.v4.new_code_cell(LOOK))
     nbformat.write(notebook, tmp_path / path.name)
     result = NotebookRun(tmp_path / path.name, default_timeout=300).execute()
     assert result.error is None, result.error.trace
-    for cell in code_cells(result.nb)[1:]:
+    for cell, before in zip(code_cells(result.nb)[1:], saved, strict=True):
         rules, report = found(cell)
         expected = cell.metadata.get("findings", [])
         assert expected == ["*"] or rules == sorted(expected), f"{cell.source}\n\n{report}"
+        assert not warnings(cell) or warnings(before), f"{cell.source}\n\n{warnings(cell)}"

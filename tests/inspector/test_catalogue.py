@@ -1,14 +1,15 @@
 """The catalogue of rules: what is printed, and what transformers and the inspector say of each mistake."""
 
 import logging
-import subprocess
-import sys
 
 import pytest
 
 from pitfalls import catalogue
+from pitfalls.__main__ import main
 from pitfalls.inspector.checking import RULES
 from tools.lessons import ROOT
+
+made_once = pytest.mark.xdist_group("comparisons")
 
 
 @pytest.fixture(scope="module")
@@ -16,44 +17,38 @@ def comparisons():
     return list(catalogue.compare())
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "pitfalls", "rules", *arguments], capture_output=True, text=True, cwd=ROOT
-    )
-
-
-def test_the_list_has_every_rule_once():
-    printed = command().stdout
+def test_the_list_has_every_rule_once(capsys):
+    assert main(["rules"]) == 0
+    printed = capsys.readouterr().out
     for name in RULES:
         assert sum(line.split()[:1] == [name] for line in printed.splitlines()) == 1, name
 
 
-def test_one_rule_in_full_has_its_story_mistake_fix_lesson_and_source():
-    printed = command("padding-side").stdout
+def test_one_rule_in_full_has_its_story_mistake_fix_lesson_and_source(capsys):
+    assert main(["rules", "padding-side"]) == 0
+    printed = capsys.readouterr().out
     rule = RULES["padding-side"]
-    for part in (
-        rule.summary,
-        rule.source,
-        "06_padding_side.ipynb",
-        *rule.mistake.splitlines(),
-        *rule.fix.splitlines(),
-    ):
+    code = [*rule.mistake.splitlines(), *rule.fix.splitlines()]
+    for part in (rule.summary, rule.source, "06_padding_side.ipynb", *code):
         assert part in printed
-    assert command("padding_side").stdout == printed, "the name of the function will do"
+    assert main(["rules", "padding_side"]) == 0
+    assert capsys.readouterr().out == printed, "the name of the function will do"
 
 
-def test_an_unknown_rule_is_refused_with_the_nearest_name():
-    done = command("paddingside")
-    assert done.returncode == 2 and not done.stdout
-    assert "no rule 'paddingside'" in done.stderr and "'padding-side'" in done.stderr and "Traceback" not in done.stderr
+def test_an_unknown_rule_is_refused_with_the_nearest_name(capsys):
+    assert main(["rules", "paddingside"]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out and "no rule 'paddingside'" in printed.err and "'padding-side'" in printed.err
 
 
+@made_once
 def test_every_mistake_of_the_catalogue_is_found_by_its_own_rule(comparisons):
     assert [row.rule for row in comparisons] == list(RULES)
     assert not [row.rule for row in comparisons if row.pitfalls == "nothing"]
     assert all(row.pitfalls in ("error", "warning", "note") and row.message for row in comparisons)
 
 
+@made_once
 def test_transformers_is_heard_and_often_silent(comparisons):
     said = {row.rule: row.transformers for row in comparisons}
     assert said["positional-inputs"] == "error: AttributeError: ", "the empty message"
@@ -64,6 +59,7 @@ def test_transformers_is_heard_and_often_silent(comparisons):
     assert sum(words == "nothing" for words in said.values()) > len(said) / 2
 
 
+@made_once
 def test_the_table_of_the_readme_is_what_was_heard(comparisons):
     table = catalogue.summary(comparisons)
     readme = (ROOT / "README.md").read_text()
@@ -71,6 +67,7 @@ def test_the_table_of_the_readme_is_what_was_heard(comparisons):
     assert f"{len(RULES)} rules, and what transformers says" in readme
 
 
+@made_once
 def test_making_a_mistake_leaves_no_trace_in_the_next_or_outside(comparisons):
     """Whatever came before it, the same is said of a mistake."""
     names = ["pad-mismatch", "context-window", "no-pad-token", "train-mode", "model-defaults", "length"]

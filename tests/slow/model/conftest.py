@@ -1,0 +1,1 @@
+from tests.model.isolation import cache, intact  # noqa: F401  fixtures
