@@ -31,6 +31,7 @@ lab: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m pitfalls
 	$(PYTEST) --ignore=tests/slow
 
@@ -45,7 +46,7 @@ notebooks: $(READY)
 	$(BIN)/python -m tools.lessons $(LESSON)
 
 images: $(READY)
-	$(BIN)/python -m tools.draw
+	$(BIN)/python -m tools.pictures
 
 # The lessons as web pages in build/html/, to read or to put on a server.
 html: $(READY)

@@ -19,7 +19,7 @@ RECORD = """
 import functools, json
 from transformers import GenerationMixin, LogitsProcessorList
 
-greedy_rows, LOOKERS = [], {"_StepWatcher", "_NanWatcher"}  # these return the scores as they are
+greedy_rows, LOOKERS = [], {"_Listener"}  # it returns the scores as they are
 HARMLESS = {"inputs", "input_ids", "attention_mask", "max_new_tokens", "max_length", "min_new_tokens", "do_sample",
             "temperature", "top_p", "top_k", "streamer", "tokenizer", "stop_strings", "eos_token_id", "pad_token_id",
             "use_cache", "cache_implementation", "prompt_lookup_num_tokens", "output_logits", "output_scores",

@@ -10,17 +10,16 @@
 """
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
-from transformers.generation import GenerationMixin
+from transformers import GenerationConfig
 
 from pitfalls.inspector.chat_format import ChatFormat, chat_format
+from pitfalls.inspector.given import plain, readable, token_ids, tokenizer_in, unwrapped
 from pitfalls.inspector.pads import Pads, find_pads
 from pitfalls.inspector.report import Report
 from pitfalls.inspector.rows import Row
@@ -78,7 +77,7 @@ class Call:
     _texts: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.model, self.tokenizer = _unwrapped(self.model), _tokenizer(self.tokenizer)
+        self.model, self.tokenizer = unwrapped(self.model), tokenizer_in(self.tokenizer)
 
     # --- what came of it ---
 
@@ -151,7 +150,7 @@ class Call:
         return settings
 
     def get(self, name: str) -> Any:
-        return _plain(self.setting(name).value)
+        return plain(self.setting(name).value)
 
     def given(self, name: str) -> Any:
         """The caller's own value; None where there is none, or where a pipeline filled in its default."""
@@ -181,7 +180,7 @@ class Call:
         if isinstance(new, int):
             return new
         embeddings = self.arguments.get("inputs_embeds")
-        before = embeddings.shape[1] if self.input_ids is None and _readable(embeddings) else self.width
+        before = embeddings.shape[1] if self.input_ids is None and readable(embeddings) else self.width
         return total - before if isinstance(total, int) else DEFAULT_BUDGET
 
     @property
@@ -191,7 +190,7 @@ class Call:
     @property
     def own_end_ids(self) -> list[int]:
         """Those of the model's generation_config, whatever the call says."""
-        return token_ids(_plain(getattr(self.defaults, "eos_token_id", None)))
+        return token_ids(plain(getattr(self.defaults, "eos_token_id", None)))
 
     # --- the ids ---
 
@@ -209,7 +208,7 @@ class Call:
     def input_ids(self) -> torch.Tensor | None:
         """A copy on the CPU, (rows, tokens); None where there are none to look at."""
         ids = self.given_ids
-        good = _readable(ids) and ids.ndim == 2 and ids.dtype in ID_TYPES
+        good = readable(ids) and ids.ndim == 2 and ids.dtype in ID_TYPES
         return ids.to("cpu", copy=True) if good else None
 
     @cached_property
@@ -232,7 +231,7 @@ class Call:
     def mask(self) -> list[list[int]] | None:
         """The attention mask as given; None where there is none for these ids."""
         mask = self.arguments.get("attention_mask")
-        return mask.tolist() if _readable(mask) and mask.shape == getattr(self.input_ids, "shape", 0) else None
+        return mask.tolist() if readable(mask) and mask.shape == getattr(self.input_ids, "shape", 0) else None
 
     @cached_property
     def infers_mask(self) -> bool:
@@ -308,46 +307,5 @@ class Call:
         return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
 
-def inputs_of(given: Any) -> dict[str, Any]:
-    """The arguments that `generate` gets from what a caller calls inputs: a mapping, or ids alone."""
-    try:
-        return dict(given) if isinstance(given, Mapping) else {"inputs": given}
-    except Exception:  # no mapping to rely on
-        return {"inputs": given}
-
-
 def name_row(call: Call, row: int) -> str:
     return f"Row {row}" if len(call.token_rows) > 1 else "The prompt"  # from 0, as in call.rows[0]
-
-
-def _unwrapped(model: Any) -> Any:
-    """The model that generates, where it stands in a wrapper such as those of torch.compile and DataParallel."""
-    if isinstance(model, GenerationMixin) or not isinstance(model, torch.nn.Module):
-        return None if isinstance(model, type) else model
-    return next((module for module in model.modules() if isinstance(module, GenerationMixin)), model)
-
-
-def _tokenizer(given: Any) -> Any:
-    """A tokenizer, alone or of a processor; None for anything else."""
-    for thing in (given, getattr(given, "tokenizer", None)):
-        if isinstance(thing, PreTrainedTokenizerBase):
-            return thing
-    return None
-
-
-def _readable(thing: Any) -> bool:
-    return isinstance(thing, torch.Tensor) and not thing.is_meta and thing.layout == torch.strided
-
-
-def _plain(value: Any) -> Any:
-    """A setting as Python has it: the numbers of a tensor or an array, one alone or a list."""
-    if not hasattr(value, "tolist") or (isinstance(value, torch.Tensor) and not _readable(value)):
-        return value
-    numbers = value.tolist()
-    return numbers[0] if isinstance(numbers, list) and len(numbers) == 1 else numbers
-
-
-def token_ids(*values: Any) -> list[int]:
-    """Those of the values that are ids, alone or in lists."""
-    flat = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
-    return [item for item in flat if isinstance(item, int)]

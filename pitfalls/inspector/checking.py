@@ -7,7 +7,8 @@ report.rules            # {"padding-side"}
 import logging
 from typing import Any
 
-from pitfalls.inspector.call import Call, inputs_of
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.given import inputs_of
 from pitfalls.inspector.report import Finding, Report
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from pitfalls.inspector.call import Call
-from pitfalls.inspector.watching import Watcher, watching
+from pitfalls.inspector.watcher import Watcher
+from pitfalls.inspector.watching import watching
 
 
 def record(model: Any, tokenizer: Any, inputs: Any, /, **generate_kwargs: Any) -> Call:

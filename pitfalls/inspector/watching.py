@@ -14,7 +14,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -23,41 +23,18 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.call import Call, Decoded
-from pitfalls.inspector.checking import ENCODER_DECODER, apply_rules
+from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.patching import Patch
-from pitfalls.inspector.report import Report
-from pitfalls.inspector.rows import rows_of
 from pitfalls.inspector.rules import RULES
+from pitfalls.inspector.watcher import Calls, Watcher, explain
 
-SAYS = "\npitfalls says:\n"
 DECODING_RULES = ("prompt-echo", "special-tokens-kept")
 _SIGNATURE = inspect.signature(GenerationMixin.generate)  # now, before anyone replaces it
 _log = logging.getLogger("pitfalls")
 _inside = threading.local()  # .generate, .decode: whether this thread is in one that is watched; .pipeline: its own
-_watchers: list["Watcher"] = []
+_watchers: list[Watcher] = []
 _lock = threading.Lock()
-
-
-class Calls(list[Call]):
-    """The watched calls in the order in which they ended, and in `report` what was found in all of them together."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outside = Report()  # about an exception that left the block, and came from no generate call
-
-    @property
-    def report(self) -> Report:
-        return Report(finding for report in (self.outside, *(call.report for call in self)) for finding in report)
-
-    def __repr__(self) -> str:
-        return "\n".join(f"call {n}: {call!r}" for n, call in enumerate(self)) or "No generate call was seen."
-
-    def _repr_html_(self) -> str:
-        return (
-            "".join(f"<b>call {n}</b>{call._repr_html_()}" for n, call in enumerate(self))
-            or "<em>No generate call was seen.</em>"
-        )
 
 
 class watch:
@@ -93,57 +70,7 @@ class watch:
         self.watcher.let_go(error)
         if isinstance(error, Exception) and not any(call.error is error for call in self.watcher.calls):
             self.watcher.calls.outside = apply_rules(Call(tokenizer=self.watcher.tokenizer, error=error))
-            _explain(error, self.watcher.calls.outside)
-
-
-class Watcher:
-    """What one block sees, and what it keeps of it."""
-
-    def __init__(self, model: Any = None, tokenizer: Any = None, own_thread: bool = False):
-        self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
-        self.thread = threading.get_ident() if own_thread else None
-        self.last: Call | None = None  # for what is decoded after it
-
-    def sees(self, model: Any) -> bool:
-        if self.thread not in (None, threading.get_ident()):
-            return False
-        if self.model is None or self.model is model:
-            return True
-        return isinstance(self.model, torch.nn.Module) and any(module is model for module in self.model.modules())
-
-    def let_go(self, leaving: BaseException | None = None) -> None:
-        """Free what the tracebacks of errors hold on to: the cache and the logits of calls that raised.
-
-        Only frames of the libraries are cleared, never the caller's own; and not those of the error that leaves the
-        block, which a debugger may want to look into.
-        """
-        for call in list(self.calls):
-            error, seen = call.error, set()
-            while error is not None and error is not leaving and error not in seen:
-                seen.add(error)
-                _clear_library_frames(error.__traceback__)
-                error = error.__context__
-
-    def report_of(self, error: BaseException) -> Report:
-        return next((call.report for call in reversed(self.calls) if call.error is error), Report())
-
-    def keep(self, call: Call, output: Any, heard: Heard | None) -> None:
-        """Add the call and its report to `calls`. Whatever goes wrong here stays here."""
-        ids = getattr(output, "sequences", output)
-        try:
-            if isinstance(ids, torch.Tensor) and heard is not None and not ENCODER_DECODER(call):
-                call.output_ids = ids.cpu()
-                call.rows = rows_of(call, heard)
-        except Exception:
-            call.output_ids = None
-            _log.debug("the rows of a call could not be read", exc_info=True)
-        try:
-            call.report = apply_rules(call)
-            call.release()
-            self.calls.append(call)
-            self.last = call if call.made else None
-        except Exception:
-            _log.debug("a call could not be recorded", exc_info=True)
+            explain(error, self.watcher.calls.outside)
 
 
 @contextmanager
@@ -185,7 +112,7 @@ def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any
             call.error, call.nan_rows = error, heard.nan_rows if heard else []
             watcher.keep(call, output, heard)
         if error is not None:
-            _explain(error, watchers[0].report_of(error))
+            explain(error, watchers[0].report_of(error))
 
 
 def _call(watcher: Watcher, model: Any, arguments: dict[str, Any]) -> Call:
@@ -211,29 +138,6 @@ def _listen(call: Call) -> Heard | None:
         return Heard(call)
     except (TypeError, ValueError, AttributeError):  # settings of a wrong type: generate is about to say so itself
         return None
-
-
-def _explain(error: BaseException, report: Report) -> None:
-    """Add the report to the exception's notes, once; Python 3.10 does not show notes, so there it is printed too."""
-    if not len(report) or any(note.startswith(SAYS) for note in getattr(error, "__notes__", [])):
-        return
-    try:
-        note = f"{SAYS}{report}"
-        if hasattr(error, "add_note"):
-            error.add_note(note)
-        else:
-            error.__notes__ = [*getattr(error, "__notes__", []), note]
-            print(note, file=sys.stderr)
-    except Exception:
-        _log.debug("an exception could not be explained", exc_info=True)
-
-
-def _clear_library_frames(trace: TracebackType | None) -> None:
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith(("transformers", "torch.", "pitfalls.")):
-            with suppress(RuntimeError):  # it is still running
-                trace.tb_frame.clear()
-        trace = trace.tb_next
 
 
 def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pitfalls.silence import silenced
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -158,7 +160,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    with _quiet():
+    with silenced():
         read = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
         # save_pretrained refuses a model that came out of a GGUF file: give its weights to one made from its config
         with torch.device("meta"):
@@ -277,22 +279,6 @@ def _lock(cache: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no log lines of transformers while we convert; the reader's settings come back."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _bytes_in(folder: Path) -> int:

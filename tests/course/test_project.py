@@ -23,6 +23,12 @@ def test_import_is_light():
     assert run("-c", code).stdout.strip() == "[]"
 
 
+def test_the_address_is_the_same_in_the_package_and_in_its_metadata():
+    import pitfalls
+
+    assert f'Repository = "{pitfalls.REPOSITORY}"' in (ROOT / "pyproject.toml").read_text()
+
+
 def test_public_names_are_there_and_an_unknown_one_says_which_there_are():
     import pitfalls
 

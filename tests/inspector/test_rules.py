@@ -293,6 +293,14 @@ def test_a_rule_is_well_formed(name):
 
 
 @pytest.mark.parametrize("name", RULES)
+def test_a_rule_has_its_story_where_python_drops_docstrings(name, monkeypatch):
+    """As `python -OO` does."""
+    told = RULES[name].story
+    monkeypatch.setattr(RULES[name].look, "__doc__", None)
+    assert RULES[name].story == told and RULES[name].summary == told.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", RULES)
 def test_a_rule_says_nothing_about_nothing(name):
     assert RULES[name](Call()) is None
 

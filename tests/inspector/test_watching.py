@@ -56,7 +56,7 @@ from transformers.utils import logging as transformers_logging
 
 import pitfalls
 from pitfalls import Finding, PitfallError, Report, check, record, watch
-from pitfalls.inspector import watching
+from pitfalls.inspector import watcher, watching
 from tests.helpers import Collector, Script
 
 VOCABULARY, PAD, END = 300, 1, 2
@@ -742,7 +742,7 @@ def test_rows_that_can_not_be_read_are_a_call_all_the_same(tiny, words, monkeypa
     def broken(*args):
         raise OSError("no rows")
 
-    monkeypatch.setattr(watching, "rows_of", broken)
+    monkeypatch.setattr(watcher, "rows_of", broken)
     with watch(tiny, words) as calls:
         output = tiny.generate(**RIGHT_PADDED, max_new_tokens=2)
     assert output.shape == (2, 5) and len(calls) == 1 and calls[0].rows == []

@@ -1,0 +1,113 @@
+"""What one `watch` block keeps: its calls, each with a report, and nothing that holds on to memory."""
+
+import logging
+import sys
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.checking import ENCODER_DECODER, apply_rules
+from pitfalls.inspector.listening import Heard
+from pitfalls.inspector.report import Report
+from pitfalls.inspector.rows import rows_of
+
+SAYS = "\npitfalls says:\n"
+_log = logging.getLogger("pitfalls")
+
+
+class Calls(list[Call]):
+    """The watched calls in the order in which they ended, and in `report` what was found in all of them together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside = Report()  # about an exception that left the block, and came from no generate call
+
+    @property
+    def report(self) -> Report:
+        return Report(finding for report in (self.outside, *(call.report for call in self)) for finding in report)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"call {n}: {call!r}" for n, call in enumerate(self)) or "No generate call was seen."
+
+    def _repr_html_(self) -> str:
+        return (
+            "".join(f"<b>call {n}</b>{call._repr_html_()}" for n, call in enumerate(self))
+            or "<em>No generate call was seen.</em>"
+        )
+
+
+class Watcher:
+    """What one block sees, and what it keeps of it."""
+
+    def __init__(self, model: Any = None, tokenizer: Any = None, own_thread: bool = False):
+        self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
+        self.thread = threading.get_ident() if own_thread else None
+        self.last: Call | None = None  # for what is decoded after it
+
+    def sees(self, model: Any) -> bool:
+        if self.thread not in (None, threading.get_ident()):
+            return False
+        if self.model is None or self.model is model:
+            return True
+        return isinstance(self.model, torch.nn.Module) and any(module is model for module in self.model.modules())
+
+    def let_go(self, leaving: BaseException | None = None) -> None:
+        """Free what the tracebacks of errors hold on to: the cache and the logits of calls that raised.
+
+        Only frames of the libraries are cleared, never the caller's own; and not those of the error that leaves the
+        block, which a debugger may want to look into.
+        """
+        for call in list(self.calls):
+            error, seen = call.error, set()
+            while error is not None and error is not leaving and error not in seen:
+                seen.add(error)
+                _clear_library_frames(error.__traceback__)
+                error = error.__context__
+
+    def report_of(self, error: BaseException) -> Report:
+        return next((call.report for call in reversed(self.calls) if call.error is error), Report())
+
+    def keep(self, call: Call, output: Any, heard: Heard | None) -> None:
+        """Add the call and its report to `calls`. Whatever goes wrong here stays here."""
+        ids = getattr(output, "sequences", output)
+        try:
+            if isinstance(ids, torch.Tensor) and heard is not None and not ENCODER_DECODER(call):
+                call.output_ids = ids.cpu()
+                call.rows = rows_of(call, heard)
+        except Exception:
+            call.output_ids = None
+            _log.debug("the rows of a call could not be read", exc_info=True)
+        try:
+            call.report = apply_rules(call)
+            call.release()
+            self.calls.append(call)
+            self.last = call if call.made else None
+        except Exception:
+            _log.debug("a call could not be recorded", exc_info=True)
+
+
+def explain(error: BaseException, report: Report) -> None:
+    """Add the report to the exception's notes, once; Python 3.10 does not show notes, so there it is printed too."""
+    if not len(report) or any(note.startswith(SAYS) for note in getattr(error, "__notes__", [])):
+        return
+    try:
+        note = f"{SAYS}{report}"
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+        else:
+            error.__notes__ = [*getattr(error, "__notes__", []), note]
+            print(note, file=sys.stderr)
+    except Exception:
+        _log.debug("an exception could not be explained", exc_info=True)
+
+
+def _clear_library_frames(trace: TracebackType | None) -> None:
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith(("transformers", "torch.", "pitfalls.")):
+            with suppress(RuntimeError):  # it is still running
+                trace.tb_frame.clear()
+        trace = trace.tb_next
