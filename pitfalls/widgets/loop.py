@@ -46,7 +46,7 @@ class Loop(Play):
             self._follow(self.greedy())
         return self.path[1]
 
-    def _generate(self, inputs, new: int) -> Call:
+    def _generate(self, inputs: Any, new: int) -> Call:
         return record(self.model, self.tokenizer, inputs, max_new_tokens=new, do_sample=False)
 
     def _follow(self, call: Call) -> None:

@@ -132,7 +132,7 @@ def apply_settings(
     return scores[0], cut
 
 
-def _next_logits(model, tokenizer, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _next_logits(model: Any, tokenizer: Any, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
     inputs = encode(model, tokenizer, prompt, 1)
     output = model.generate(
         **inputs, max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True

@@ -61,7 +61,7 @@ class Padding(Play):
     def _continue_alone(self, text: str) -> Row:
         return self._continue(self.tokenizer(text, return_tensors="pt").to(self.model.device))[0]
 
-    def _continue(self, inputs) -> list[Row]:
+    def _continue(self, inputs: Any) -> list[Row]:
         return record(self.model, self.tokenizer, inputs, max_new_tokens=CONTINUED, do_sample=False).rows
 
     def summary(self) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,7 +66,7 @@ class Play:
                 self.answers[state] = compute()
         return self.answers[state]
 
-    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         hint = "Run this cell to move the controls."
         if not self.view.value:
             return shown_live(self.root, hint), {}
@@ -84,7 +84,7 @@ def shown_live(widget: ipywidgets.Widget, text: str) -> dict[str, Any]:
     return {"application/vnd.jupyter.widget-view+json": view, "text/plain": text}
 
 
-def encode(model, tokenizer, text: str, new: int):
+def encode(model: Any, tokenizer: Any, text: str, new: int) -> Any:
     """The prompt as inputs on the model's device, where `new` more tokens fit into the window."""
     if not text:
         raise ValueError("The prompt is empty: write something for the model to go on with.")
@@ -93,13 +93,13 @@ def encode(model, tokenizer, text: str, new: int):
     return inputs
 
 
-def check_window(model, tokens: int) -> None:
+def check_window(model: Any, tokens: int) -> None:
     window = Call(model).window
     if window and tokens > window:
         raise ValueError(f"With its answer this makes {tokens:,} tokens; the model's window is {window:,}. Shorten it.")
 
 
-def _leaves(controls) -> Iterator[ipywidgets.Widget]:
+def _leaves(controls: Iterable[ipywidgets.Widget]) -> Iterator[ipywidgets.Widget]:
     for control in controls:
         if isinstance(control, ipywidgets.Box):
             yield from _leaves(control.children)
@@ -108,7 +108,7 @@ def _leaves(controls) -> Iterator[ipywidgets.Widget]:
 
 
 @contextmanager
-def _switched_off(controls):
+def _switched_off(controls: list[ipywidgets.Widget]) -> Iterator[None]:
     before = [control.disabled for control in controls]
     for control in controls:
         control.disabled = True

@@ -59,8 +59,19 @@ def test_the_readme_says_what_the_oldest_says_otherwise(old):
 
 def test_the_package_works_with_the_oldest(old):
     """What is not promised to stay, and every rule on the mistakes that people reported."""
-    old("-m", "pytest", "-p", "no:cacheprovider", "tests/inspector/test_seams.py", "tests/inspector/test_cases.py")
+    tests = ["tests/inspector/test_seams.py", "tests/inspector/test_cases.py"]
+    old("-m", "pytest", "-W", "default", "-p", "no:cacheprovider", *tests)
 
 
 def test_a_lesson_runs_on_the_oldest(old):
-    old("-m", "pytest", "-p", "no:cacheprovider", "tests/course/test_course.py", "-k", "07_prompt_template")
+    old(
+        "-m",
+        "pytest",
+        "-W",
+        "default",
+        "-p",
+        "no:cacheprovider",
+        "tests/course/test_course.py",
+        "-k",
+        "07_prompt_template",
+    )
