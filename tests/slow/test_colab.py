@@ -163,7 +163,7 @@ def test_a_lesson_keeps_its_claims_and_its_controls_answer(path, colab, tmp_path
         if "practice.predict(" in cell.source:
             assert re.search("Right: |Not ", drawn.pop()), cell.source
         elif "widgets." in cell.source:
-            assert 'class="pf-finding"' in drawn.pop(), cell.source
+            assert 'class="pf-summary"' in drawn.pop(), cell.source
         assert not drawn, cell.source
 
 
