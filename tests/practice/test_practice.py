@@ -255,6 +255,9 @@ def test_a_prediction_is_clicked():
 
 
 def test_a_saved_prediction_shows_the_question_and_its_choices():
-    data = ask("1 + 1", {1: "One is too few.", "<b>": "Yes."})._repr_mimebundle_()
+    question = ask("1 + 1", {1: "One is too few.", "<b>": "Yes."})
+    data = question._repr_mimebundle_()
+    view = "application/vnd.jupyter.widget-view+json"
+    assert data[view] == question.root._repr_mimebundle_()[view], "the live view, as ipywidgets 8 gives it itself"
     assert "What comes?" in data["text/html"] and "<li>1</li><li>&lt;b&gt;</li>" in data["text/html"]
     assert "too few" not in data["text/html"], "the explanation comes after the choice"

@@ -93,11 +93,12 @@ def kernel(python: Path, data: Path) -> None:
     (data / "kernels" / "colab" / "kernel.json").write_text(json.dumps(spec))
 
 
-def execute(*cells) -> list[nbformat.NotebookNode]:
-    """Run cells in the kernel "colab", to the end even when one raises."""
-    notebook = nbformat.v4.new_notebook(cells=list(cells))
-    NotebookClient(notebook, timeout=300, kernel_name="colab", allow_errors=True).execute()
-    return notebook.cells
+def outputs_of_setup_cell(folder: Path) -> list[nbformat.NotebookNode]:
+    """Run it in the kernel "colab", in a folder without the course."""
+    notebook = nbformat.v4.new_notebook(cells=code_cells(read(LESSONS[0]))[:1])
+    client = NotebookClient(notebook, timeout=300, kernel_name="colab", allow_errors=True)
+    client.execute(cwd=str(folder))
+    return notebook.cells[0].outputs
 
 
 def build(folder: Path) -> None:
@@ -116,8 +117,8 @@ def build(folder: Path) -> None:
     kernel(python, folder / "jupyter")
 
     before = installed(site)
-    (cell,) = execute(code_cells(read(LESSONS[0]))[0])
-    record = {"before": before, "after": installed(site), "outputs": cell.outputs}
+    outputs = outputs_of_setup_cell(folder)
+    record = {"before": before, "after": installed(site), "outputs": outputs}
     (folder / "record.json").write_text(json.dumps(record))
 
 
@@ -162,7 +163,7 @@ def test_a_lesson_keeps_its_claims_and_its_controls_answer(path, colab, tmp_path
         if "practice.predict(" in cell.source:
             assert re.search("Right: |Not ", drawn.pop()), cell.source
         elif "widgets." in cell.source:
-            assert 'class="pf-finding"' in drawn.pop(), cell.source
+            assert 'class="pf-summary"' in drawn.pop(), cell.source
         assert not drawn, cell.source
 
 
@@ -180,8 +181,7 @@ def test_elsewhere_nothing_is_installed_and_the_cell_says_what_to_run(tmp_path, 
     (site / "elsewhere.pth").write_text(f"{LIBRARIES}\n")  # the course's own .pth file there is not read
     kernel(python, tmp_path / "jupyter")
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    (cell,) = execute(code_cells(read(LESSONS[0]))[0])
-    (error,) = cell.outputs
+    (error,) = outputs_of_setup_cell(tmp_path)
     assert error.ename == "ImportError" and "No module named 'pitfalls'" in error.evalue
     assert re.search(rf'%pip install "[^"]*git\+{REPOSITORY}"', error.evalue)
     assert not list(site.glob("generation_pitfalls*"))
