@@ -48,7 +48,8 @@ def recording(generate, inside=[]):
         mask = [[1] * ids.shape[1]] * len(ids) if mask is None else mask.tolist()
         news = getattr(output, "sequences", output)[:, ids.shape[1]:].tolist()
         for prompt, seen, new in zip(ids.tolist(), mask, news):
-            end = new.index(2) + 1 if 2 in new else len(new)  # behind the end token stand pads
+            # behind the end stand pads, which are end tokens too: where something else can stop a row, leave out both
+            end = new.index(2) + (not given.keys() & {"stop_strings", "stopping_criteria"}) if 2 in new else len(new)
             row = [prompt, seen, new[:end], bool(given.get("min_new_tokens"))]
             if row not in greedy_rows:
                 greedy_rows.append(row)

@@ -33,24 +33,33 @@ for lesson in json.load(open(sys.argv[1])).values():
     for ids, mask, new, no_end in sorted(lesson["rows"], key=lambda row: len(row[2])):  # the longest answer counts
         start = mask.index(1)  # pads on the left change nothing
         rows[(*ids[start:], *mask[start:])] = ids[start:], mask[start:], new, no_end
-turned, margins = [], []
-for ids, mask, new, no_end in rows.values():
+rows = sorted(rows.values(), key=lambda row: len(row[0] + row[2]))
+
+def placed(ids, mask, new, width):
+    "A whole row, its mask, and the places as generate counts them: from the last one on, a pad on the right or not."
     mask = torch.tensor(mask)
-    places = (mask.cumsum(0) - 1).masked_fill(mask == 0, 0)  # as generate counts them, pads on the right included
+    places = (mask.cumsum(0) - 1).masked_fill(mask == 0, 0)
     places = torch.cat([places, places[-1] + 1 + torch.arange(len(new))])
-    mask = torch.cat([mask, mask.new_ones(len(new))])
+    whole = torch.stack([torch.tensor(ids + new), torch.cat([mask, mask.new_ones(len(new))]), places])
+    return torch.nn.functional.pad(whole, (width - whole.shape[1], 0))
+
+turned, margins = [], []
+for group in [rows[n : n + 8] for n in range(0, len(rows), 8)]:
+    width = len(group[-1][0] + group[-1][2])
+    ids, mask, places = torch.stack([placed(*row[:3], width) for row in group], dim=1)  # each (rows, width)
+    kept = 1 + max(len(row[2]) for row in group)
     with torch.no_grad():
-        output = model(torch.tensor([ids + new]), attention_mask=mask[None], position_ids=places[None],
-                       logits_to_keep=len(new) + 1)
-    logits = output.logits[0, :-1]  # (new tokens, vocabulary)
-    if no_end and END not in new:
-        logits[:, END] = -torch.inf
-    written = logits.gather(1, torch.tensor(new)[:, None])[:, 0]
-    others = logits.scatter(1, torch.tensor(new)[:, None], -torch.inf).max(-1).values
-    margin, place = (written - others).min(0)
-    margins.append(margin.item())
-    if margin <= 0:
-        turned.append([ids, new[: place + 1], margin.item()])
+        logits = model(ids, attention_mask=mask, position_ids=places, logits_to_keep=kept).logits
+    for (prompt, _, new, no_end), scores in zip(group, logits):
+        scores = scores[-len(new) - 1 : -1]  # (new tokens, vocabulary)
+        if no_end and END not in new:
+            scores[:, END] = -torch.inf
+        written = scores.gather(1, torch.tensor(new)[:, None])[:, 0]
+        others = scores.scatter(1, torch.tensor(new)[:, None], -torch.inf).max(-1).values
+        margin, place = (written - others).min(0)
+        margins.append(margin.item())
+        if margin <= 0:
+            turned.append([prompt, new[: place + 1], margin.item()])
 print(json.dumps({"rows": len(rows), "turned": turned, "margin": min(margins)}))
 """
 
