@@ -64,14 +64,5 @@ def test_the_package_works_with_the_oldest(old):
 
 
 def test_a_lesson_runs_on_the_oldest(old):
-    old(
-        "-m",
-        "pytest",
-        "-W",
-        "default",
-        "-p",
-        "no:cacheprovider",
-        "tests/course/test_course.py",
-        "-k",
-        "07_prompt_template",
-    )
+    tests = ["tests/course/test_course.py", "-k", "07_prompt_template"]
+    old("-m", "pytest", "-W", "default", "-p", "no:cacheprovider", *tests)
