@@ -68,9 +68,12 @@ def test_settings_are_resolved_as_generate_does(settings, own, model, tokenizer,
     monkeypatch.setattr(model, "generation_config", GenerationConfig(**{"eos_token_id": 2, "pad_token_id": 2} | own))
     inputs = tokenizer("1, 2,", return_tensors="pt")
     used, original = [], GenerationMixin._get_stopping_criteria
-    monkeypatch.setattr(
-        GenerationMixin, "_get_stopping_criteria", lambda self, c, *a, **k: used.append(c) or original(self, c, *a, **k)
-    )
+
+    def asked(self, *, generation_config, **others):
+        used.append(generation_config)
+        return original(self, generation_config=generation_config, **others)
+
+    monkeypatch.setattr(GenerationMixin, "_get_stopping_criteria", asked)
     model.generate(**inputs, **settings)
     ours = Call(model, tokenizer, {**inputs, **settings}).settings.to_dict()
     theirs = used[0].to_dict()
