@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 # A test goes to whichever worker is free, in the order of the files: the lessons, which are long, come first.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup \
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope \
 	--no-loadscope-reorder --durations=10
 
 # No desktop: print the address instead of opening a browser.

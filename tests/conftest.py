@@ -1,4 +1,4 @@
-"""The embedded model, loaded once for the tests that ask for it; how many examples hypothesis makes."""
+"""The embedded model, loaded once for the tests that ask for it; which worker gets which test; how many examples."""
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +9,27 @@ FIXED = {"derandomize": True, "deadline": None, "database": None, "suppress_heal
 settings.register_profile("quick", max_examples=30, **FIXED)
 settings.register_profile("thorough", max_examples=150, **FIXED)
 settings.load_profile("quick")
+
+# Files whose tests share what is costly to make: one worker gets them all.
+TOGETHER = (
+    "tests/inspector/test_catalogue.py",
+    "tests/slow/model/test_download.py",
+    "tests/slow/test_across_versions.py",
+    "tests/slow/test_package.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Every other test goes to whichever worker is free (pytest-xdist 3.8 finds no `xdist_group` in pytest 9.2)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,6 @@ from pitfalls.__main__ import main
 from pitfalls.inspector.checking import RULES
 from tools.lessons import ROOT
 
-made_once = pytest.mark.xdist_group("comparisons")
-
 
 @pytest.fixture(scope="module")
 def comparisons():
@@ -41,14 +39,12 @@ def test_an_unknown_rule_is_refused_with_the_nearest_name(capsys):
     assert not printed.out and "no rule 'paddingside'" in printed.err and "'padding-side'" in printed.err
 
 
-@made_once
 def test_every_mistake_of_the_catalogue_is_found_by_its_own_rule(comparisons):
     assert [row.rule for row in comparisons] == list(RULES)
     assert not [row.rule for row in comparisons if row.pitfalls == "nothing"]
     assert all(row.pitfalls in ("error", "warning", "note") and row.message for row in comparisons)
 
 
-@made_once
 def test_transformers_is_heard_and_often_silent(comparisons):
     said = {row.rule: row.transformers for row in comparisons}
     assert said["positional-inputs"] == "error: AttributeError: ", "the empty message"
@@ -59,7 +55,6 @@ def test_transformers_is_heard_and_often_silent(comparisons):
     assert sum(words == "nothing" for words in said.values()) > len(said) / 2
 
 
-@made_once
 def test_the_table_of_the_readme_is_what_was_heard(comparisons):
     table = catalogue.summary(comparisons)
     readme = (ROOT / "README.md").read_text()
@@ -67,7 +62,6 @@ def test_the_table_of_the_readme_is_what_was_heard(comparisons):
     assert f"{len(RULES)} rules, and what transformers says" in readme
 
 
-@made_once
 def test_making_a_mistake_leaves_no_trace_in_the_next_or_outside(comparisons):
     """Whatever came before it, the same is said of a mistake."""
     names = ["pad-mismatch", "context-window", "no-pad-token", "train-mode", "model-defaults", "length"]

@@ -17,8 +17,6 @@ OLDEST = ["transformers==5.0.0", "tokenizers==0.22.2", "huggingface_hub==1.33.0"
 NEWEST = metadata.version("transformers")
 README = (ROOT / "README.md").read_text()
 
-pytestmark = pytest.mark.xdist_group("oldest")  # one installation for all
-
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):

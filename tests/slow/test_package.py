@@ -17,8 +17,6 @@ FILES = {
     path.relative_to(ROOT).as_posix() for path in (ROOT / "pitfalls").rglob("*.*") if "__pycache__" not in str(path)
 }
 
-pytestmark = pytest.mark.xdist_group("package")  # it is built once
-
 
 def run(*command: str | Path, folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)

