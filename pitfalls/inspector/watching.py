@@ -157,20 +157,21 @@ def _tokenizer_of(arguments: dict[str, Any], pipeline: Any) -> Any:
 
 @functools.cache
 def _pipelines() -> Patch:
-    """While it is open, a thread knows the text-generation pipeline that it is in."""
-    from transformers import TextGenerationPipeline  # a third of a second, and `record` does without it
+    """While it is open, a thread knows the pipeline that it is in; `forward` also runs for results one by one."""
+    from transformers import Pipeline  # a third of a second, and `record` does without it
 
-    return Patch(TextGenerationPipeline, "__call__", _watched_pipeline)
+    return Patch(Pipeline, "forward", _watched_pipeline)
 
 
-def _watched_pipeline(original: Callable[..., Any], pipeline: Any, /, *args: Any, **kwargs: Any) -> Any:
+def _watched_pipeline(original: Callable[..., Any], pipeline: Any, inputs: Any, /, **kwargs: Any) -> Any:
     before = getattr(_inside, "pipeline", (None, None))
     config = kwargs.get("generation_config")
     of_config = config.to_diff_dict() if isinstance(config, GenerationConfig) else ()
     made_with = getattr(pipeline, "_generate_kwargs", ())  # private to transformers: what its maker asked for
-    _inside.pipeline = pipeline, {*made_with, *kwargs, *of_config}
+    fills_in = getattr(pipeline, "task", None) == "text-generation"  # settings that nobody asked for
+    _inside.pipeline = pipeline, {*made_with, *kwargs, *of_config} if fills_in else None
     try:
-        return original(pipeline, *args, **kwargs)
+        return original(pipeline, inputs, **kwargs)
     finally:
         _inside.pipeline = before
 

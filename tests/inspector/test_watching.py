@@ -35,6 +35,7 @@ from transformers import (
     MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    Pipeline,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -44,7 +45,6 @@ from transformers import (
     StoppingCriteriaList,
     T5Config,
     T5ForConditionalGeneration,
-    TextGenerationPipeline,
     TextStreamer,
     TopKLogitsWarper,
     __version__,
@@ -72,7 +72,7 @@ RIGHT_PADDED = {
 CHAT = [{"role": "user", "content": "w50 w60"}]
 PATCHED = [
     (GenerationMixin, "generate"),
-    (TextGenerationPipeline, "__call__"),
+    (Pipeline, "forward"),
     (PreTrainedTokenizerBase, "decode"),
     (PreTrainedTokenizerBase, "batch_decode"),
 ]
@@ -516,6 +516,14 @@ def test_a_batch_in_a_pipeline_is_one_call(tiny, words):
         ask(["w50 w60", "w70"], max_new_tokens=3, do_sample=False, batch_size=2)
     assert [len(call.rows) for call in calls] == [2]
     assert "padding-side" not in calls[0].report.rules
+
+
+def test_a_pipeline_that_gives_its_results_one_by_one(tiny, words):
+    ask = pipeline("text-generation", model=tiny, tokenizer=words, device="cpu")
+    with watch() as calls:
+        for _ in ask((text for text in ["w50 w60", "w70"]), max_new_tokens=3):
+            pass
+    assert len(calls) == 2 and all("model-defaults" in call.report.rules and call.new_text for call in calls)
 
 
 def test_what_was_asked_of_a_pipeline_is_not_its_default(tiny, words):
