@@ -67,6 +67,7 @@ format: $(READY)
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("requirements.txt needs Python 3.11 or newer. Name one: make lab PYTHON=python3.12" \
 		if sys.version_info < (3, 11) else 0)'
+	rm -rf *.egg-info  # of 0.1: Python would take what it says for ours
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.txt
 	mkdir -p $(dir $(OVERRIDES))
