@@ -16,8 +16,8 @@ from tools.lessons import LESSONS, ROOT, code_cells, fingerprint, output_text, r
 
 CALLS = ROOT / "tools" / "greedy.json"
 RECORD = """
-import functools, json
-from transformers import GenerationMixin, LogitsProcessorList
+import functools, json, torch
+from transformers import GenerationMixin
 
 greedy_rows, LOOKERS = [], {"_StepWatcher", "_NanWatcher"}  # these return the scores as they are
 HARMLESS = {"inputs", "input_ids", "attention_mask", "max_new_tokens", "max_length", "min_new_tokens", "do_sample",
@@ -45,13 +45,16 @@ def recording(generate, inside=[]):
             inside.clear()
         ids = given.get("inputs", given.get("input_ids"))
         mask = given.get("attention_mask")
-        mask = [[1] * ids.shape[1]] * len(ids) if mask is None else mask.tolist()
+        if mask is None:  # generate masks pads itself, where they can't be ends
+            config = {**model.generation_config.to_dict(), **given}
+            hides = config["pad_token_id"] not in torch.as_tensor(config["eos_token_id"]).flatten()
+            mask = (ids != config["pad_token_id"]).long() if hides else torch.ones_like(ids)
         news = getattr(output, "sequences", output)[:, ids.shape[1]:].tolist()
-        for prompt, seen, new in zip(ids.tolist(), mask, news):
+        for prompt, seen, new in zip(ids.tolist(), mask.tolist(), news):
             # behind the end stand pads, which are end tokens too: where something else can stop a row, leave out both
             end = new.index(2) + (not given.keys() & {"stop_strings", "stopping_criteria"}) if 2 in new else len(new)
             row = [prompt, seen, new[:end], bool(given.get("min_new_tokens"))]
-            if row not in greedy_rows:
+            if row not in greedy_rows and 0 not in new:  # 0 is what logits that are no numbers give
                 greedy_rows.append(row)
         return output
     return recorded
