@@ -19,18 +19,19 @@ RECORD = """
 import functools, json, torch
 from transformers import GenerationMixin
 
-greedy_rows, LOOKERS = [], {"_StepWatcher", "_NanWatcher"}  # these return the scores as they are
+greedy_rows = []
 HARMLESS = {"inputs", "input_ids", "attention_mask", "max_new_tokens", "max_length", "min_new_tokens", "do_sample",
             "temperature", "top_p", "top_k", "streamer", "tokenizer", "stop_strings", "eos_token_id", "pad_token_id",
             "use_cache", "cache_implementation", "prompt_lookup_num_tokens", "output_logits", "output_scores",
             "return_dict_in_generate", "logits_processor", "stopping_criteria"}
 
 def is_greedy(model, given):
-    processors = {type(one).__name__ for one in given.get("logits_processor") or []}
+    modules = [type(one).__module__ for one in given.get("logits_processor") or []]
     whole = model.config.num_hidden_layers == 30 and getattr(model.config, "quantization_config", None) is None
     as_stored = whole and str(model.dtype) == "torch.float32" and not model.training
+    looks = all(name.startswith("pitfalls.inspector") for name in modules)  # and returns the scores as they are
     alone = not given.get("do_sample") and not model.generation_config.do_sample
-    return as_stored and alone and set(given) <= HARMLESS and processors <= LOOKERS
+    return as_stored and alone and set(given) <= HARMLESS and looks
 
 def recording(generate, inside=[]):
     @functools.wraps(generate)
