@@ -93,6 +93,7 @@ def as_nobody() -> list[str]:
     if not hasattr(os, "getuid") or os.getuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("only root, with setpriv, can become another user")
     prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
+    prefix.append("env")  # setpriv itself still has root's rights when it starts a program
     look = [*prefix, sys.executable, "-c", "import torch, pitfalls"]
     if subprocess.run(look, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd="/", capture_output=True).returncode:
         pytest.skip("this environment lies where no other user may read")
