@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from pitfalls.inspector.report import lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
-from pitfalls.model.fetch import fetch_embedded
+from pitfalls.model.choose import fetch_model
 
 VERSION = ".".join(__version__.split(".")[:2])  # of transformers, without the patch
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
@@ -72,7 +72,7 @@ def compare(names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
     there every mistake ends in an exception at worst. On a GPU, or with weights in 4 bits, one can end the process.
     What the code does to the settings of model and tokenizer is undone before the next.
     """
-    folder = str(fetch_embedded())
+    folder = fetch_model()
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu")
     for rule in (RULES[name] for name in names):
