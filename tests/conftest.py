@@ -12,9 +12,9 @@ settings.load_profile("quick")
 
 # Files whose tests share what is costly to make: one worker gets them all.
 TOGETHER = (
-    "tests/inspector/test_catalogue.py",
     "tests/slow/model/test_download.py",
     "tests/slow/test_across_versions.py",
+    "tests/slow/test_comparisons.py",
     "tests/slow/test_package.py",
 )
 
@@ -50,3 +50,21 @@ def model():
 
     disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(fetch_model()).eval()
+
+
+@pytest.fixture(scope="session")
+def names(model, tokenizer) -> dict:
+    """What a lesson's setup and loading cells have defined."""
+    import torch
+    import transformers
+
+    import pitfalls
+
+    return {
+        "model": model,
+        "tokenizer": tokenizer,
+        "torch": torch,
+        "pitfalls": pitfalls,
+        "set_seed": transformers.set_seed,
+        "MODEL": pitfalls.fetch_model(),
+    }
