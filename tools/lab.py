@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -81,7 +82,10 @@ def jupyterlab(notebooks: Path, folder: Path) -> "Iterator[Server]":
     shutil.copytree(notebooks, folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     homes = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
              "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR"]  # fmt: skip
-    flags = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=100",
+    with socket.socket() as free:  # two servers that start together would find the same port free
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
              f"--notebook-dir={folder / 'notebooks'}"]  # fmt: skip
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(

@@ -31,6 +31,8 @@ def test_the_defaults_of_the_pipeline_are_those_that_it_fills_in():
 def test_a_pipeline_keeps_what_its_maker_asked_for(asked, model, tokenizer):
     """`_generate_kwargs`. Without it, what was asked when the pipeline was made is taken for its default."""
     ask = pipeline("text-generation", model=model, tokenizer=tokenizer, **asked)
+    if not hasattr(ask, "_generate_kwargs"):
+        pytest.skip("this transformers does not keep it")
     with watch(model) as calls:
         ask("1, 2,", max_new_tokens=1)
     assert ("model-defaults" in calls[0].report.rules) is not bool(asked)
