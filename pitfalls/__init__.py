@@ -63,4 +63,4 @@ else:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*__all__, "REPOSITORY", *(name for name in globals() if name.startswith("__"))})

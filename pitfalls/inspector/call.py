@@ -88,6 +88,12 @@ class Call:
 
     @property
     def _only_row(self) -> Row:
+        if self.error is not None:
+            raise ValueError(f"This call raised {type(self.error).__name__}, so it has no rows: see call.error.")
+        if not self.rows:
+            raise ValueError(
+                "This call has no rows: it was only looked at, or returned no ids of a decoder-only model."
+            )
         if len(self.rows) != 1:
             raise ValueError(f"This call has {len(self.rows)} rows: say which, as in call.rows[0].new_text.")
         return self.rows[0]
@@ -104,7 +110,7 @@ class Call:
             return f"raised {type(self.error).__name__}"
         lines = (
             f"row {n}: {len(row.prompt_ids)} prompt tokens, {len(row.new_ids)} new, stopped by {row.stopped_by}: "
-            f"{row.new_text!r}"
+            + (repr(row.new_text) if self.tokenizer else "no tokenizer, so no text, and no rule about texts")
             for n, row in enumerate(self.rows)
         )
         return "\n".join(lines) or "no rows"
@@ -196,7 +202,10 @@ class Call:
 
     def read_inputs(self) -> None:
         """Copy the ids and the mask now: after the call they may be changed, or on a GPU that failed."""
-        _ = self.given_ids, self.token_rows, self.mask
+        try:
+            _ = self.token_rows, self.mask
+        except Exception:  # tensors without numbers, such as those of a compiler that traces
+            vars(self).update(input_ids=None, token_rows=[], mask=None)
 
     @property
     def given_ids(self) -> Any:

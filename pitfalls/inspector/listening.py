@@ -31,10 +31,10 @@ class Heard:
 
     @classmethod
     def of(cls, call: Call) -> "Heard | None":
-        """None for settings of a wrong type: generate is about to say so itself."""
+        """None for settings that can't be read: generate is about to say so itself."""
         try:
             return cls(call)
-        except (TypeError, ValueError, AttributeError):
+        except Exception:
             return None
 
     def join(self, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
@@ -46,7 +46,7 @@ class Heard:
             more = LogitsProcessorList([*(processors or []), self.processor])
             args, kwargs = _replaced(args, kwargs, PROCESSORS, "logits_processor", more)
         criteria = args[CRITERIA] if len(args) > CRITERIA else kwargs.get("stopping_criteria")
-        if criteria and isinstance(criteria, (list, tuple)):
+        if isinstance(criteria, (list, tuple)) and criteria:
             # of a type of its own, generate puts the caller's in the place of its own: those stay as they are
             wrapped = [each if type(each) in STOP_NAMES else _Vote(each, self.votes) for each in criteria]
             args, kwargs = _replaced(args, kwargs, CRITERIA, "stopping_criteria", StoppingCriteriaList(wrapped))
@@ -77,6 +77,12 @@ class _Vote(StoppingCriteria):
 
     def __init__(self, criterion: StoppingCriteria, votes: dict[int, str]):
         self.criterion, self.votes = criterion, votes
+
+    def __getattr__(self, name: str) -> Any:
+        """`generate` pads rows that have ended only where a criterion has `eos_token_id`."""
+        if name == "criterion":
+            raise AttributeError(name)
+        return getattr(self.criterion, name)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> Any:
         said = self.criterion(input_ids, scores, **kwargs)

@@ -20,6 +20,10 @@ def record(model: Any, tokenizer: Any, inputs: Any, /, **generate_kwargs: Any) -
 
     Raises `TypeError` for inputs that `generate` can't take, `ValueError` for an encoder-decoder model.
     """
+    if not hasattr(model, "generate"):
+        raise TypeError(
+            f"record takes a model, a tokenizer and inputs; the first of these is a {type(model).__name__}."
+        )
     inputs = _as_mapping(inputs)
     if model.config.is_encoder_decoder:
         raise ValueError("record() follows decoder-only models; this one has an encoder, so its output has no prompt.")
@@ -46,10 +50,12 @@ def _as_mapping(inputs: Any) -> dict[str, Any]:
         inputs = {"input_ids": inputs}
     ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
     if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
-        what = type(inputs).__name__ if ids is None else f"input_ids of type {type(ids).__name__}"
-        what += f" and shape {tuple(ids.shape)}" if isinstance(ids, torch.Tensor) else ""
+        kind = type(inputs if ids is None else ids).__name__
+        what = f"this is a {kind}" if ids is None else f"these are input_ids of type {kind}"
+        if isinstance(ids, torch.Tensor):
+            what = f"these are of shape {tuple(ids.shape)}" + (": one row is `ids[None]`" if ids.ndim == 1 else "")
         raise TypeError(
-            f"generate takes token ids of shape (batch, tokens); this is a {what}. "
+            f"generate takes token ids of shape (batch, tokens); {what}. "
             'Give what `tokenizer(texts, return_tensors="pt")` returns.'
         )
     return dict(inputs)

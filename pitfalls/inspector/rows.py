@@ -92,13 +92,15 @@ def rows_of(call: "Call", heard: "Heard") -> list[Row]:
     assert call.output_ids is not None
     tokenizer, rows = call.tokenizer, []
     copies = len(call.output_ids) // max(1, len(call.token_rows))  # num_return_sequences
-    kept = heard.steps(call.output_ids, call.width)
+    embedded = call.arguments.get("inputs_embeds") is not None
+    width = 1 if call.given_ids is None and not embedded else call.width  # of nothing, generate makes a BOS token
+    kept = heard.steps(call.output_ids, width)
     for n, ids in enumerate(call.output_ids.tolist()):
-        prompt = []
+        prompt = ids[:width] if call.given_ids is None else []
         if call.input_ids is not None and call.attention_mask is not None:
             prompt = call.input_ids[n // copies][call.attention_mask[n // copies].bool()].tolist()
-        length, why = _stop(call, ids, heard.votes)
-        new = ids[call.width : length]
+        length, why = _stop(call, ids, width, heard.votes)
+        new = ids[width:length]
         rows.append(
             Row(
                 prompt_ids=prompt,
@@ -112,7 +114,7 @@ def rows_of(call: "Call", heard: "Heard") -> list[Row]:
     return rows
 
 
-def _stop(call: "Call", ids: list[int], votes: dict[int, str]) -> tuple[int, str]:
+def _stop(call: "Call", ids: list[int], width: int, votes: dict[int, str]) -> tuple[int, str]:
     """How many ids a row has before its padding, the prompt included, and why it stopped there.
 
     What comes first ends it. Where several come together the text's own end is named, then the caller's criterion, and
@@ -122,7 +124,7 @@ def _stop(call: "Call", ids: list[int], votes: dict[int, str]) -> tuple[int, str
     end_ids = set(call.end_ids)
     for criterion in criteria:
         end_ids |= set(torch.as_tensor(getattr(criterion, "eos_token_id", [])).flatten().tolist())
-    lengths = range(call.width + 1, len(ids) + 1)
+    lengths = range(width + 1, len(ids) + 1)
     ends = [(length, "end-of-sequence") for length in lengths if ids[length - 1] in end_ids][:1]
     if votes:
         ends += [(n, votes[vote]) for n in lengths if (vote := hash(tuple(ids[:n]))) in votes][:1]

@@ -15,6 +15,7 @@ from pitfalls.inspector.report import Report
 from pitfalls.inspector.rows import rows_of
 
 SAYS = "\npitfalls says:\n"
+LIBRARIES = ("transformers", "transformers_modules", "torch", "pitfalls")  # the second: code that came with a model
 _log = logging.getLogger("pitfalls")
 
 
@@ -45,6 +46,7 @@ class Watcher:
     def __init__(self, model: Any = None, tokenizer: Any = None):
         self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
         self.last: Call | None = None  # for what is decoded after it
+        self.errors: list[BaseException] = []  # whose tracebacks hold on to memory
 
     def sees(self, model: Any) -> bool:
         if self.model is None or self.model is model:
@@ -57,9 +59,10 @@ class Watcher:
         Only frames of the libraries are cleared, never the caller's own; and not those of the error that leaves the
         block, which a debugger may want to look into.
         """
-        for call in list(self.calls):
-            error, seen = call.error, set[int]()
-            while error is not None and error is not leaving and id(error) not in seen:
+        seen = {id(leaving)}
+        while self.errors:
+            error: BaseException | None = self.errors.pop()
+            while error is not None and id(error) not in seen:
                 seen.add(id(error))
                 _clear_library_frames(error.__traceback__)
                 error = error.__context__
@@ -69,6 +72,7 @@ class Watcher:
 
     def keep(self, call: Call) -> None:
         self.calls.append(call)
+        self.errors += [call.error] if call.error is not None else []
         self.last = call if call.made else None
 
 
@@ -79,7 +83,7 @@ def conclude(call: Call, output: Any, error: BaseException | None, heard: Heard 
         if heard is not None:
             call.nan_rows = heard.nan_rows
         if isinstance(ids, torch.Tensor) and heard is not None and not ENCODER_DECODER(call):
-            call.output_ids = ids.cpu()
+            call.output_ids = ids.to("cpu", copy=True)
             call.rows = rows_of(call, heard)
     except Exception:
         call.output_ids = None
@@ -108,7 +112,7 @@ def explain(error: BaseException, report: Report) -> None:
 
 def _clear_library_frames(trace: TracebackType | None) -> None:
     while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith(("transformers", "torch.", "pitfalls.")):
+        if str(trace.tb_frame.f_globals.get("__name__")).split(".")[0] in LIBRARIES:
             with suppress(RuntimeError):  # it is still running
                 trace.tb_frame.clear()
         trace = trace.tb_next

@@ -42,6 +42,7 @@ class watch:
 
     `model`: its calls only, also through a pipeline or a wrapper such as PEFT; None for every call in the process.
     `tokenizer`: lets the rules read text; where there is none, that of a pipeline, a streamer or the call is used.
+    A `generate` that was bound before the block (`ask = model.generate`) is not seen.
     Nests, and sees all threads; calls that a generate call makes itself (an assistant's) are part of it. An exception
     that leaves the block, from the tokenizer or from loading a model, is explained by a note too.
 
@@ -91,17 +92,16 @@ def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any
     watchers = [watcher for watcher in dict.fromkeys(_watchers) if watcher.sees(model)]
     if not watchers or getattr(_inside, "generate", False):
         return original(*args, **kwargs)
-    for watcher in watchers:
-        watcher.let_go()
-    calls = [_call(watcher, model, _arguments(args, kwargs)) for watcher in watchers]
-    _say_what_is_fatal(calls[0])
-    heard = Heard.of(calls[0])
-    if heard is not None:
-        args, kwargs = heard.join(args, kwargs)
+    try:
+        calls, heard = _prepared(watchers, model, _arguments(args, kwargs))
+        listened = heard.join(args, kwargs) if heard else (args, kwargs)
+    except Exception:  # whatever stands in the way of watching does not stand in the way of the call
+        _log.debug("a call could not be watched", exc_info=True)
+        return original(*args, **kwargs)
     output = error = None
     _inside.generate = True
     try:
-        output = original(*args, **kwargs)
+        output = original(*listened[0], **listened[1])
         return output
     except BaseException as raised:
         error = raised
@@ -113,6 +113,14 @@ def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any
             watcher.keep(call)
         if error is not None:
             explain(error, watchers[0].report_of(error))
+
+
+def _prepared(watchers: list[Watcher], model: Any, arguments: dict[str, Any]) -> tuple[list[Call], Heard | None]:
+    for watcher in watchers:
+        watcher.let_go()
+    calls = [_call(watcher, model, arguments) for watcher in watchers]
+    _say_what_is_fatal(calls[0])
+    return calls, Heard.of(calls[0])
 
 
 def _call(watcher: Watcher, model: Any, arguments: dict[str, Any]) -> Call:

@@ -1,6 +1,7 @@
 """A figure of what the weights of a model take."""
 
 from collections.abc import Mapping
+from numbers import Real
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -14,8 +15,11 @@ def memory(bytes_by_format: Mapping[str, int], title: str | None = None) -> Figu
     if not isinstance(bytes_by_format, Mapping) or not bytes_by_format:
         wanted = "{'4-bit': model.get_memory_footprint()}"
         raise ValueError(f"`memory` takes bytes by the name of a format, {wanted}, and not {kind(bytes_by_format)}.")
-    if wrong := [name for name, size in bytes_by_format.items() if not size > 0]:
-        raise ValueError(f"Weights take more than 0 bytes; {wrong[0]!r} has {bytes_by_format[wrong[0]]}.")
+    for name, size in bytes_by_format.items():
+        if not isinstance(size, Real):
+            raise ValueError(f"`memory` takes bytes as numbers; {name!r} has {kind(size)}.")
+        if not size > 0:
+            raise ValueError(f"Weights take more than 0 bytes; {name!r} has {size}.")
     names, sizes = list(bytes_by_format), list(bytes_by_format.values())
     least = min(range(len(sizes)), key=sizes.__getitem__)
     labels = [f"{size / 1e9:.1f} GB" if max(sizes) >= 2e9 else f"{size / 1e6:.0f} MB" for size in sizes]

@@ -552,7 +552,7 @@ def test_scores_that_are_not_numbers(tokenizer):
         ("The capital", "a str"),
         (["The", "capital"], "a list"),
         ([[5, 6]], "a list"),
-        (torch.tensor([5, 6]), r"shape \(2,\)"),
+        (torch.tensor([5, 6]), r"shape \(2,\): one row is `ids\[None\]`"),
         (torch.tensor([[5, 6]]).numpy(), "a ndarray"),
         ({"input_ids": [[5, 6]]}, "input_ids of type list"),
         ({"input_ids": torch.tensor([[5, 6]]).numpy()}, "input_ids of type ndarray"),
@@ -565,8 +565,13 @@ def test_inputs_that_generate_cannot_take(inputs, what, tiny, tokenizer):
     assert 'tokenizer(texts, return_tensors="pt")' in str(error.value)
 
 
+def test_something_else_than_a_model(tokenizer):
+    with pytest.raises(TypeError, match="the first of these is a TokenizersBackend"):
+        record(tokenizer, tokenizer, WORDS)
+
+
 def test_encoder_decoder_model(tokenizer):
-    model = SimpleNamespace(config=SimpleNamespace(is_encoder_decoder=True))
+    model = SimpleNamespace(config=SimpleNamespace(is_encoder_decoder=True), generate=None)
     with pytest.raises(ValueError, match="decoder-only"):
         record(model, tokenizer, WORDS)
 

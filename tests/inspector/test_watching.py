@@ -268,6 +268,45 @@ def test_stop_strings(tiny, tokenizer):
     assert "stop-strings" not in calls[0].report.rules
 
 
+def test_a_criterion_that_makes_generate_pad_still_does(tiny, words):
+    """`generate` pads rows that have ended where a criterion has `eos_token_id`, and writes on where none has."""
+
+    class Ends(StoppingCriteria):
+        eos_token_id = torch.tensor([90])
+
+        def __call__(self, input_ids, scores, **kwargs):
+            return input_ids[:, -1] == 90
+
+    settings = {"max_new_tokens": 6, "eos_token_id": None, "logits_processor": [Script(3, [90, 91], [91], [91])]}
+    expected = tiny.generate(**BATCH, **settings, stopping_criteria=[Ends()])
+    with watch(tiny, words) as calls:
+        assert torch.equal(tiny.generate(**BATCH, **settings, stopping_criteria=[Ends()]), expected)
+    assert [(len(row.new_ids), row.stopped_by) for row in calls[0].rows][0] == (1, "Ends")
+    assert torch.equal(record(tiny, words, BATCH, **settings, stopping_criteria=[Ends()]).output_ids, expected)
+
+
+def test_what_stands_in_the_way_of_watching_does_not_stand_in_the_way_of_the_call(tiny, words, monkeypatch, caplog):
+    def broken(*args):
+        raise OSError("no reading")
+
+    monkeypatch.setattr(watching, "_call", broken)
+    with watch(tiny, words) as calls:
+        assert tiny.generate(WORDS, max_new_tokens=2).shape == (1, 5)
+    assert list(calls) == []
+    caplog.clear()
+
+
+def test_ids_without_numbers_are_a_call_all_the_same(tiny, words):
+    class Traced(torch.Tensor):
+        def tolist(self):
+            raise RuntimeError("no numbers here")
+
+    ids = WORDS.clone().as_subclass(Traced)
+    call = pitfalls.Call(tiny, words, {"input_ids": ids})
+    call.read_inputs()
+    assert call.input_ids is None and call.token_rows == []
+
+
 def test_stopped_by_the_callers_criterion(tiny, words):
     with watch(tiny, words) as calls:
         tiny.generate(WORDS, max_new_tokens=9, stopping_criteria=[Quiet()], logits_processor=[Script(3, [90])])
@@ -336,6 +375,7 @@ def test_nothing_but_a_bos_token(tiny, words):
     with watch(tiny, words) as calls:
         assert torch.equal(tiny.generate(bos_token_id=9, max_new_tokens=3), expected)
     assert len(calls) == 1 and torch.equal(calls[0].output_ids, expected)
+    assert calls[0].prompt_ids == [9] and calls[0].new_ids == expected[0, 1:].tolist() and len(calls[0].steps) == 3
 
 
 def test_tokens_are_checked_but_a_function_of_the_caller_decodes_as_it_likes(tiny, words):
@@ -603,8 +643,10 @@ def test_logits_that_are_not_numbers(tiny, words):
 def test_the_record_is_of_what_went_in_and_came_out(tiny, words):
     ids = WORDS.clone()
     with watch(tiny, words) as calls:
-        tiny.generate(ids, max_new_tokens=2)
+        output = tiny.generate(ids, max_new_tokens=2)
     ids.fill_(0)
+    output.fill_(0)
+    assert calls[0].output_ids[0, :3].tolist() == WORDS[0].tolist()
     assert calls[0].input_ids.tolist() == WORDS.tolist()
 
 
@@ -612,6 +654,7 @@ def test_a_tokenizer_is_not_needed(tiny):
     with watch(tiny) as calls:
         tiny.generate(**RIGHT_PADDED, max_new_tokens=2)
     assert "padding-side" in calls[0].report.rules and calls[0].rows[0].new_text == ""
+    assert "no tokenizer, so no text" in repr(calls[0])
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", object(), PreTrainedTokenizerFast, 3])
@@ -666,6 +709,8 @@ def test_what_generate_raises_goes_up_unchanged(name, tiny, words):
         assert outcome(lambda: MISTAKES[name](tiny)) == expected
     assert len(calls) == 1 and type(calls[0].error) is expected[0] and str(calls[0].error) == expected[1]
     assert calls[0].rows == [] and f"raised {expected[0].__name__}" in repr(calls[0])
+    with pytest.raises(ValueError, match=f"This call raised {expected[0].__name__}, so it has no rows"):
+        calls[0].new_text  # noqa: B018
 
 
 @pytest.mark.parametrize(

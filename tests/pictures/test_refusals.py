@@ -94,7 +94,8 @@ def test_chat_without_a_template(tokenizer, monkeypatch):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [({}, "bytes by the name of a format"), ([5], "and not a list"), ({"fp32": 0}, "more than 0 bytes; 'fp32' has 0"),
-     ({"a": 5, "b": -1}, "'b' has -1"), ({"a": float("nan")}, "'a' has nan")],
+     ({"a": 5, "b": -1}, "'b' has -1"), ({"a": float("nan")}, "'a' has nan"),
+     ({"a": torch.ones(3)}, "'a' has a tensor of float32")],
 )  # fmt: skip
 def test_memory(sizes, message):
     with pytest.raises(ValueError, match=message):
