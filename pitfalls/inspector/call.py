@@ -19,6 +19,7 @@ import torch
 from transformers import GenerationConfig
 
 from pitfalls.inspector.chat_format import ChatFormat, chat_format
+from pitfalls.inspector.conversation import Conversation
 from pitfalls.inspector.given import plain, readable, token_ids, tokenizer_in, unwrapped
 from pitfalls.inspector.pads import Pads, find_pads
 from pitfalls.inspector.report import Report
@@ -53,6 +54,8 @@ class Decoded(NamedTuple):
 
     ids: list[int]
     skip_special_tokens: bool | None  # None where it was not said
+    row: int | None = None  # of the output, where these ids are one piece of a row
+    first: int | None = None  # their place in that row
 
 
 @dataclass(eq=False, repr=False)  # two calls hold tensors, which `==` can't compare
@@ -73,6 +76,7 @@ class Call:
     error: BaseException | None = None
     nan_rows: list[int] = field(default_factory=list)  # rows for which a logit was not a number
     decoded: Decoded | None = None
+    conversations: list[Conversation | None] = field(default_factory=list)  # of each row, where it was heard
     report: Report = field(default_factory=Report)
     _texts: dict[int, str] = field(default_factory=dict)
 
@@ -128,6 +132,20 @@ class Call:
         kept = {*vars(_FRESH), "generation_config"}
         self.arguments = {name: value for name, value in self.arguments.items() if name in kept}
 
+    @property
+    def has_encoder(self) -> bool:
+        """With one (T5, BART, Whisper), the output has no prompt in it, and lengths count the decoder alone."""
+        return bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False))
+
+    @property
+    def start(self) -> int:
+        """Where the new tokens begin in a row of the output."""
+        if self.has_encoder:
+            given = self.arguments.get("decoder_input_ids")
+            return given.shape[-1] if readable(given) and given.ndim else 1
+        embedded = self.arguments.get("inputs_embeds") is not None
+        return 1 if self.given_ids is None and not embedded else self.width  # of nothing, generate makes a BOS token
+
     # --- the settings ---
 
     def setting(self, name: str) -> Setting:
@@ -152,7 +170,7 @@ class Call:
             value = self.setting(name).value
             if value is not None or name in self.arguments:
                 setattr(settings, name, copy.deepcopy(value))
-        settings.max_length = self.width + self.budget
+        settings.max_length = (self.start if self.has_encoder else self.width) + self.budget
         return settings
 
     def get(self, name: str) -> Any:
@@ -185,6 +203,8 @@ class Call:
         new, total = self.get("max_new_tokens"), self.get("max_length")
         if isinstance(new, int):
             return new
+        if self.has_encoder:
+            return total - self.start if isinstance(total, int) else DEFAULT_BUDGET
         embeddings = self.arguments.get("inputs_embeds")
         before = embeddings.shape[1] if self.input_ids is None and readable(embeddings) else self.width
         return total - before if isinstance(total, int) else DEFAULT_BUDGET

@@ -4,7 +4,9 @@ report = pitfalls.check(model, tokenizer, inputs, max_new_tokens=20)
 report.rules            # {"padding-side"}
 """
 
+import difflib
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pitfalls.inspector.call import Call
@@ -13,28 +15,57 @@ from pitfalls.inspector.report import Finding, Report
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
 
-ENCODER_DECODER = RULES["encoder-decoder"]
 _log = logging.getLogger("pitfalls")
 
 
-def check(model: Any = None, tokenizer: Any = None, inputs: Any = None, /, **generate_kwargs: Any) -> Report:
+def check(
+    model: Any = None,
+    tokenizer: Any = None,
+    inputs: Any = None,
+    /,
+    *,
+    only: str | Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
+    **generate_kwargs: Any,
+) -> Report:
     """Look at `model.generate(**inputs, **generate_kwargs)` before it is run: no forward pass, about a millisecond.
 
     `inputs` is what the tokenizer returned (a `BatchEncoding` or a dict), or the tensor of ids alone, shape (rows,
     tokens); the keywords are those you would give to `generate`. Never raises because of them: what `generate` can't
-    take is a finding. Rules about the output need `pitfalls.watch`.
+    take is a finding. Rules about the output need `pitfalls.watch`. `only` and `ignore`: names of rules.
+
+    Raises `ValueError` for a name in `only` or `ignore` that no rule has.
     """
+    rules = selected(only, ignore)
     # by position, as `tokenizer` and `inputs` are also names of arguments of generate
     model = generate_kwargs.pop("model", None) if model is None else model
     tokenizer = generate_kwargs.get("tokenizer") if tokenizer is None else tokenizer
     inputs = generate_kwargs.pop("inputs", None) if inputs is None else inputs
-    return apply_rules(Call(model, tokenizer, {**inputs_of(inputs), **generate_kwargs}))
+    return apply_rules(Call(model, tokenizer, {**inputs_of(inputs), **generate_kwargs}), rules)
 
 
-def apply_rules(call: Call) -> Report:
-    """All findings of all rules on one call. A rule that fails says nothing of it; the log says that it did."""
-    rules = [ENCODER_DECODER] if _apply(ENCODER_DECODER, call) else RULES.values()
-    return Report(finding for finding in (_apply(rule, call) for rule in rules) if finding)
+def selected(only: str | Iterable[str] = (), ignore: str | Iterable[str] = ()) -> dict[str, Rule]:
+    """The rules named in `only`, or all, without those in `ignore`: a name, or several.
+
+    Raises `ValueError` for a name that no rule has, with the nearest one.
+    """
+    wanted, unwanted = _names(only), _names(ignore)
+    return {name: rule for name, rule in RULES.items() if (not wanted or name in wanted) and name not in unwanted}
+
+
+def _names(given: str | Iterable[str]) -> set[str]:
+    names = {name.strip().replace("_", "-") for name in ([given] if isinstance(given, str) else given)}
+    for name in sorted(names - set(RULES)):
+        near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}?" if near else "`python -m pitfalls rules` lists them all."
+        raise ValueError(f"There is no rule {name!r}. {hint}")
+    return names
+
+
+def apply_rules(call: Call, rules: Mapping[str, Rule] = RULES) -> Report:
+    """All findings of the rules on one call. A rule that fails says nothing of it; the log says that it did."""
+    findings = (_apply(rule, call) for rule in rules.values() if rule.encoders or not call.has_encoder)
+    return Report(finding for finding in findings if finding)
 
 
 def _apply(rule: Rule, call: Call) -> Finding | None:

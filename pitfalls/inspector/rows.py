@@ -92,8 +92,7 @@ def rows_of(call: "Call", heard: "Heard") -> list[Row]:
     assert call.output_ids is not None
     tokenizer, rows = call.tokenizer, []
     copies = len(call.output_ids) // max(1, len(call.token_rows))  # num_return_sequences
-    embedded = call.arguments.get("inputs_embeds") is not None
-    width = 1 if call.given_ids is None and not embedded else call.width  # of nothing, generate makes a BOS token
+    width = call.start
     kept = heard.steps(call.output_ids, width)
     for n, ids in enumerate(call.output_ids.tolist()):
         prompt = ids[:width] if call.given_ids is None else []
@@ -145,8 +144,8 @@ def _stop_string(call: "Call", ids: list[int]) -> int | None:
     if not stops or tokenizer is None:
         return None
     stops = [stops] if isinstance(stops, str) else list(stops)
-    first = max(0, call.width - max(map(len, stops)))  # it may begin in the prompt
-    start = len(tokenizer.decode(ids[first : call.width]))
+    first = max(0, call.start - max(map(len, stops)))  # it may begin in the prompt
+    start = len(tokenizer.decode(ids[first : call.start]))
 
     def stands(length: int) -> bool:
         text = tokenizer.decode(ids[first:length])
@@ -154,4 +153,4 @@ def _stop_string(call: "Call", ids: list[int]) -> int | None:
 
     if not stands(len(ids)):
         return None
-    return bisect_left(range(len(ids) + 1), True, lo=call.width + 1, key=stands)
+    return bisect_left(range(len(ids) + 1), True, lo=call.start + 1, key=stands)

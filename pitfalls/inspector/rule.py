@@ -2,24 +2,34 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.report import Finding
 
 GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"  # the end of many a fix
-Said = str | tuple[str, str] | None
-Look = Callable[[Call], Said]
+
+
+class Said(NamedTuple):
+    """What a rule says where the message alone does not do."""
+
+    message: str
+    severity: str | None = None  # None: the rule's own
+    fix: str | None = None  # None: the rule's own
+
+
+Look = Callable[[Call], str | Said | None]
 
 
 @dataclass(frozen=True)
 class Rule:
     """A function over one `Call` that says nothing or a message, and what is printed with it.
 
-    The function's name is the rule's name, its docstring the story: one sentence, then why. It returns None, a message,
-    or a severity and a message where that differs from the rule's own.
+    The function's name is the rule's name, its docstring the story: one sentence, then why.
     """
 
     look: Look
@@ -28,6 +38,8 @@ class Rule:
     mistake: str
     fix: str
     source: str
+    explains: str  # a pattern for "ValueError: …": the exceptions that this mistake ends in; empty for none
+    encoders: bool  # whether it holds for encoder-decoder models too
 
     @property
     def name(self) -> str:
@@ -50,10 +62,18 @@ class Rule:
         said = self.look(call)
         if said is None:
             return None
-        severity, message = said if isinstance(said, tuple) else (self.severity, said)
-        return Finding(self.name, severity, message, self.fix, self.lesson)
+        said = Said(said) if isinstance(said, str) else said
+        fix = self.fix if said.fix is None else inspect.cleandoc(said.fix)
+        return Finding(self.name, said.severity or self.severity, said.message, fix, self.lesson)
+
+    def explains_error(self, error: BaseException) -> bool:
+        return bool(self.explains) and bool(re.search(self.explains, f"{type(error).__name__}: {error}"))
 
 
-def rule(severity: str, lesson: str, *, mistake: str, fix: str, source: str) -> Callable[[Look], Rule]:
+def rule(
+    severity: str, lesson: str, *, mistake: str, fix: str, source: str, explains: str = "", encoders: bool = False
+) -> Callable[[Look], Rule]:
     """Make a `Rule` of the function below it. `mistake` and `fix` are code for the names that `Finding.fix` tells."""
-    return lambda look: Rule(look, severity, lesson, inspect.cleandoc(mistake), inspect.cleandoc(fix), source)
+    return lambda look: Rule(
+        look, severity, lesson, inspect.cleandoc(mistake), inspect.cleandoc(fix), source, explains, encoders
+    )

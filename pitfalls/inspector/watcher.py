@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from pitfalls.inspector.call import Call
-from pitfalls.inspector.checking import ENCODER_DECODER, apply_rules
+from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.report import Report
 from pitfalls.inspector.rows import rows_of
+from pitfalls.inspector.rules import RULES
 
 SAYS = "\npitfalls says:\n"
 LIBRARIES = ("transformers", "transformers_modules", "torch", "pitfalls")  # the second: code that came with a model
@@ -82,7 +83,7 @@ def conclude(call: Call, output: Any, error: BaseException | None, heard: Heard 
     try:
         if heard is not None:
             call.nan_rows = heard.nan_rows
-        if isinstance(ids, torch.Tensor) and heard is not None and not ENCODER_DECODER(call):
+        if isinstance(ids, torch.Tensor) and heard is not None:
             call.output_ids = ids.to("cpu", copy=True)
             call.rows = rows_of(call, heard)
     except Exception:
@@ -96,7 +97,8 @@ def conclude(call: Call, output: Any, error: BaseException | None, heard: Heard 
 
 
 def explain(error: BaseException, report: Report) -> None:
-    """Add the report to the exception's notes, once; Python 3.10 does not show notes, so there it is printed too."""
+    """Add what explains an exception to its notes, once; Python 3.10 shows none, so there it is printed too."""
+    report = Report(finding for finding in report if RULES[finding.rule].explains_error(error))
     if not len(report) or any(note.startswith(SAYS) for note in getattr(error, "__notes__", [])):
         return
     try:

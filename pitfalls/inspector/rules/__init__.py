@@ -5,11 +5,25 @@ RULES["padding-side"]   # the function `padding_side` of `rules/padding.py`
 """
 
 from pitfalls.inspector.rule import Rule
-from pitfalls.inspector.rules import arguments, decoding, lengths, markers, padding, state, template, text
+from pitfalls.inspector.rules import (
+    arguments,
+    cache,
+    constraints,
+    conversations,
+    decoding,
+    images,
+    lengths,
+    markers,
+    padding,
+    state,
+    template,
+    text,
+)
+
+MODULES = (
+    lengths, decoding, constraints, padding, template, conversations, markers, arguments, cache, images, state, text,
+)  # fmt: skip
 
 RULES: dict[str, Rule] = {
-    rule.name: rule
-    for module in (lengths, decoding, padding, template, markers, arguments, state, text)
-    for rule in vars(module).values()
-    if isinstance(rule, Rule)
+    rule.name: rule for module in MODULES for rule in vars(module).values() if isinstance(rule, Rule)
 }

@@ -33,36 +33,15 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
 
 
 @rule(
-    "note",
-    LESSON,
-    mistake="""
-    from transformers import T5Config, T5ForConditionalGeneration
-    config = T5Config(vocab_size=50_000, d_model=8, d_ff=8, num_layers=1, decoder_start_token_id=0)
-    model = T5ForConditionalGeneration(config)
-    model.generate(**inputs, max_new_tokens=5)
-    """,
-    fix="print(model.config.is_encoder_decoder)  # True: the output holds the answer alone",
-    source="https://huggingface.co/docs/transformers/main/en/llm_tutorial",
-)
-def encoder_decoder(call: Call) -> Said:
-    """This model has an encoder, and the rules are about decoder-only models: no other rule is applied.
-
-    With an encoder (T5, BART, Whisper) the output has no prompt in it, padding on the right is correct, and lengths
-    count the decoder only.
-    """
-    if getattr(getattr(call.model, "config", None), "is_encoder_decoder", False):
-        return "An encoder-decoder model: the rules for decoder-only models are not applied."
-    return None
-
-
-@rule(
     "error",
     LESSON,
     mistake="model.generate(inputs, max_new_tokens=5)",
     fix=GENERATE,
     source="https://github.com/algorithmicsuperintelligence/optillm/pull/320",
+    explains="^(AttributeError|TypeError|ValueError|IndexError): ",
+    encoders=True,
 )
-def positional_inputs(call: Call) -> Said:
+def positional_inputs(call: Call) -> str | Said | None:
     """`generate` or the model got something else than a tensor of token ids as its input.
 
     Since transformers 5, `apply_chat_template(…, return_tensors="pt")` returns a BatchEncoding, as the tokenizer does.
@@ -87,8 +66,10 @@ def positional_inputs(call: Call) -> Said:
     mistake="model.generate(**inputs, max_tokens=5)",
     fix=GENERATE,
     source="https://github.com/EleutherAI/pythia/issues/36",
+    explains="model_kwargs|unexpected keyword|'dict' object|token_type_ids",
+    encoders=True,
 )
-def unknown_argument(call: Call) -> Said:
+def unknown_argument(call: Call) -> str | Said | None:
     """`generate` does not take one of the arguments.
 
     It checks its keywords against the model's forward method and the GenerationConfig, and raises a ValueError for any
@@ -125,8 +106,10 @@ def unknown_argument(call: Call) -> Said:
     )
     """,
     source="https://github.com/hiyouga/LlamaFactory/issues/4157",
+    explains="load_in_[48]bit",
+    encoders=True,
 )
-def removed_keyword(call: Call) -> Said:
+def removed_keyword(call: Call) -> str | Said | None:
     """`load_in_4bit` and `load_in_8bit` are no longer arguments of `from_pretrained`.
 
     Transformers 5 takes them only inside a BitsAndBytesConfig. Given bare they end in a TypeError of the model's
@@ -145,8 +128,10 @@ def removed_keyword(call: Call) -> Said:
     mistake='model.generate(**inputs, max_new_tokens=5, stop_strings=["."])',
     fix='output = model.generate(**inputs, max_new_tokens=50, stop_strings=["."], tokenizer=tokenizer)',
     source="https://github.com/huggingface/transformers/issues/34571",
+    explains="stop strings",
+    encoders=True,
 )
-def stop_strings(call: Call) -> Said:
+def stop_strings(call: Call) -> str | Said | None:
     """Stop strings are given without the tokenizer that they are matched with.
 
     `generate` sees ids only, so it raises a ValueError unless it gets the tokenizer too. The stop strings may also come
@@ -170,8 +155,10 @@ def stop_strings(call: Call) -> Said:
     output = model.generate(**one, max_new_tokens=50, streamer=TextStreamer(tokenizer))
     """,
     source="https://huggingface.co/docs/transformers/main/en/generation_features#streaming",
+    explains="(?i)streamer",
+    encoders=True,
 )
-def streamer(call: Call) -> Said:
+def streamer(call: Call) -> str | Said | None:
     """A streamer is given for more than one row, or for beam search.
 
     A text streamer prints one text as it grows. Beams change places while they grow, and several rows would be mixed:

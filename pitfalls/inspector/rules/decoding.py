@@ -26,7 +26,7 @@ ALIKE = 0.6  # share of token pairs that two returned sequences have in common
     fix=SAMPLE,
     source="https://github.com/microsoft/DialoGPT/issues/45",
 )
-def decoding_mode(call: Call) -> Said:
+def decoding_mode(call: Call) -> str | Said | None:
     """Greedy decoding went round in a loop: the same words again and again until the budget was used up.
 
     Each repetition makes the next one likelier, and taking the likeliest token never leaves the circle. Small models
@@ -49,8 +49,9 @@ def decoding_mode(call: Call) -> Said:
     mistake="model.generate(**inputs, max_new_tokens=5, temperature=0.7)",
     fix=SAMPLE,
     source="https://github.com/huggingface/transformers/issues/2696",
+    encoders=True,
 )
-def ignored_sampling_flags(call: Call) -> Said:
+def ignored_sampling_flags(call: Call) -> str | Said | None:
     """Temperature, top-k or top-p are given, but nothing is sampled: the text is the greedy one.
 
     These settings shape a distribution to draw from, and without `do_sample=True` nothing is drawn. Transformers 5.23
@@ -73,8 +74,10 @@ def ignored_sampling_flags(call: Call) -> Said:
     mistake="model.generate(**inputs, max_new_tokens=5, do_sample=True, temperature=0.0)",
     fix=GREEDY,
     source="https://github.com/huggingface/transformers/issues/36896",
+    explains="temperature",
+    encoders=True,
 )
-def temperature_zero(call: Call) -> Said:
+def temperature_zero(call: Call) -> str | Said | None:
     """A temperature of 0 can't be sampled with; greedy decoding is asked for with `do_sample=False`.
 
     Other interfaces take temperature 0 for "the likeliest token". Transformers divides the logits by it: with sampling
@@ -86,7 +89,7 @@ def temperature_zero(call: Call) -> Said:
     if call.samples and value <= 0:
         return f"temperature={value} with sampling raises a ValueError. For the likeliest token: do_sample=False."
     if not call.samples and value == 0:
-        return "note", "temperature=0 is ignored here; the call is greedy anyway, because nothing is sampled."
+        return Said("temperature=0 is ignored here; the call is greedy anyway, because nothing is sampled.", "note")
     return None
 
 
@@ -96,8 +99,10 @@ def temperature_zero(call: Call) -> Said:
     mistake='model.generate(**inputs, max_new_tokens=5, do_sample="False")',
     fix=SAMPLE,
     source="https://huggingface.co/docs/transformers/main_classes/text_generation#transformers.GenerationConfig",
+    explains="^(TypeError|ValueError): ",
+    encoders=True,
 )
-def invalid_setting(call: Call) -> Said:
+def invalid_setting(call: Call) -> str | Said | None:
     """A sampling setting has a value that means something else than it seems to.
 
     `do_sample="False"` is a text, and any text is true, so the call samples. `top_p` is a share from 0 to 1, and 1.5
@@ -134,8 +139,9 @@ def invalid_setting(call: Call) -> Said:
     """,
     fix="print(model.generation_config)\n" + GREEDY,
     source="https://github.com/huggingface/transformers/issues/35045",
+    encoders=True,
 )
-def model_defaults(call: Call) -> Said:
+def model_defaults(call: Call) -> str | Said | None:
     """Sampling settings came from the model's own configuration, or a pipeline's, and not from the call.
 
     A checkpoint's generation_config.json can switch sampling on, or set temperature, top-k and top-p, and it does so
@@ -159,8 +165,10 @@ def model_defaults(call: Call) -> Said:
     mistake="model.generate(**inputs, max_new_tokens=5, do_sample=True, num_beams=4, temperature=0.2)",
     fix=SAMPLE,
     source="https://github.com/huggingface/transformers/issues/11267",
+    explains="probability tensor contains",
+    encoders=True,
 )
-def beam_sampling(call: Call) -> Said:
+def beam_sampling(call: Call) -> str | Said | None:
     """Beams and sampling together, at a low temperature: scores overflow, or the beams fall into one.
 
     The scores of whole beams are divided by the temperature before drawing. They grow with the length, and at 0.2 they
@@ -178,8 +186,10 @@ def beam_sampling(call: Call) -> Said:
     mistake="model.generate(**inputs, max_new_tokens=5, num_return_sequences=3)",
     fix="output = model.generate(**inputs, max_new_tokens=100, do_sample=True, num_return_sequences=3)",
     source="https://github.com/huggingface/transformers/issues/2415",
+    explains="num_return_sequences",
+    encoders=True,
 )
-def several_sequences(call: Call) -> Said:
+def several_sequences(call: Call) -> str | Said | None:
     """Several answers are asked for from a search that has only one, or that gives almost the same one each time.
 
     Greedy decoding knows one answer, and raises. Beam search returns its best beams, which mostly differ in a word or
@@ -192,7 +202,7 @@ def several_sequences(call: Call) -> Said:
         searched = f"num_beams={beams}" if beams > 1 else "greedy decoding"
         return f"num_return_sequences={wanted} with {searched} raises: there are not so many answers."
     if call.made and all(_alike(call.rows[0].new_ids, row.new_ids) for row in call.rows[1:wanted]):
-        return "note", f"The {wanted} beams are almost the same text."
+        return Said(f"The {wanted} beams are almost the same text.", "note")
     return None
 
 
@@ -207,7 +217,7 @@ def several_sequences(call: Call) -> Said:
     fix="output = model.generate(**inputs, max_new_tokens=200, repetition_penalty=1.05)",
     source="https://github.com/huggingface/transformers/issues/26902",
 )
-def repetition_penalty(call: Call) -> Said:
+def repetition_penalty(call: Call) -> str | Said | None:
     """The repetition penalty also falls on the end token, which stands in the prompt after every turn.
 
     The penalty lowers every token that has occurred, the prompt's too. In a chat the end-of-turn token has, so the

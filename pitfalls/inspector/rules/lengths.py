@@ -16,8 +16,9 @@ BUDGET = "output = model.generate(**inputs, max_new_tokens=200)"
     mistake='model.generate(**tokenizer("A sequence of numbers: 1, 2", return_tensors="pt"))',
     fix=BUDGET,
     source="https://huggingface.co/docs/transformers/llm_tutorial#generated-output-is-too-shortlong",
+    encoders=True,
 )
-def length(call: Call) -> Said:
+def length(call: Call) -> str | Said | None:
     """The answer is cut after 20 new tokens, because the call gives no length.
 
     Without `max_new_tokens` and `max_length`, transformers stops after 20 new tokens wherever the sentence is. Version
@@ -46,8 +47,9 @@ def length(call: Call) -> Said:
     mistake="model.generate(**inputs, max_length=3)",
     fix=BUDGET,
     source="https://github.com/huggingface/smol-course/issues/208",
+    explains="Input length of|max_length",
 )
-def max_length(call: Call) -> Said:
+def max_length(call: Call) -> str | Said | None:
     """`max_length` counts the prompt too, and the prompt has used it up.
 
     A prompt of 31 tokens and `max_length=20` leave nothing to generate: transformers raises a ValueError since 4.38,
@@ -62,9 +64,9 @@ def max_length(call: Call) -> Said:
         return f"max_length={total} counts the prompt, which has {call.width} tokens already: nothing can be generated."
     cut = not call.made or any(row.stopped_by == "length" for row in call.rows)
     if left < DEFAULT_BUDGET and cut and call.width > left:
-        return (
-            "warning",
+        return Said(
             f"max_length={total} counts the prompt's {call.width} tokens too: only {left} are left to answer.",
+            "warning",
         )
     return None
 
@@ -75,8 +77,9 @@ def max_length(call: Call) -> Said:
     mistake="model.generate(**inputs, max_length=100, max_new_tokens=5)",
     fix="model.generation_config.max_length = None\n" + BUDGET,
     source="https://github.com/huggingface/transformers/issues/22636",
+    encoders=True,
 )
-def two_lengths(call: Call) -> Said:
+def two_lengths(call: Call) -> str | Said | None:
     """`max_length` and `max_new_tokens` are both set, and only one of them counts.
 
     `max_new_tokens` wins, and transformers logs it at each call. The other one often comes from the checkpoint's
@@ -86,7 +89,9 @@ def two_lengths(call: Call) -> Said:
     if total.value is None or new is None or "max_length" in call.from_pipeline:
         return None
     if total.source == "model":
-        return "note", f"max_length={total.value} comes from the model's own settings; your max_new_tokens={new} wins."
+        return Said(
+            f"max_length={total.value} comes from the model's own settings; your max_new_tokens={new} wins.", "note"
+        )
     return f"max_length={total.value} is ignored: max_new_tokens={new} wins."
 
 
@@ -103,8 +108,9 @@ def two_lengths(call: Call) -> Said:
     output = model.generate(**inputs, max_new_tokens=min(200, max(room, 1)))
     """,
     source="https://github.com/kingoflolz/mesh-transformer-jax/issues/89",
+    explains="index out of range|device-side assert|IndexError|size of tensor",
 )
-def context_window(call: Call) -> Said:
+def context_window(call: Call) -> str | Said | None:
     """Prompt and answer together are longer than the model's context window.
 
     Past the window a model with learned positions (GPT-2) raises an IndexError; one with rotary positions goes on and
@@ -114,9 +120,8 @@ def context_window(call: Call) -> Said:
     if not window or not call.token_rows:
         return None
     if call.width >= window:
-        return (
-            "error",
-            f"The prompt has {call.width} tokens, the model's window is {window}: no answer fits behind it.",
+        return Said(
+            f"The prompt has {call.width} tokens, the model's window is {window}: no answer fits behind it.", "error"
         )
     if call.made and call.output_ids.shape[1] <= window:
         return None
@@ -142,7 +147,7 @@ def context_window(call: Call) -> Said:
     """,
     source="https://github.com/BunsenFeng/model_collaboration/pull/67",
 )
-def thinking_budget(call: Call) -> Said:
+def thinking_budget(call: Call) -> str | Said | None:
     """The budget ends while the model is still thinking, so there is no answer in the text.
 
     Reasoning models write their thoughts first, between `<think>` and `</think>`, and thoughts take hundreds of tokens.
@@ -177,8 +182,9 @@ def thinking_budget(call: Call) -> Said:
     """,
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")\n' + BUDGET,
     source="https://github.com/knoveleng/open-rs/issues/13",
+    explains="0 elements|out of bounds|out of range|IndexError",
 )
-def empty_prompt(call: Call) -> Said:
+def empty_prompt(call: Call) -> str | Said | None:
     """The model gets an empty prompt, and makes something up.
 
     It happens when a prompt is cut to the room that the budget leaves, and the budget takes the whole window; or when
@@ -189,7 +195,9 @@ def empty_prompt(call: Call) -> Said:
     if call.input_ids is None:
         return None
     if not call.input_ids.numel() and _in_4_bit_on_a_cpu(call.model):
-        return "error", "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process."
+        return Said(
+            "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process.", "error"
+        )
     if not call.token_rows:
         return "The batch has no rows: there is no text to go on with."
     for n, ids in enumerate(call.prompts):

@@ -28,7 +28,7 @@ OPENINGS = r"^(?:<\|begin_of_text\|>|<bos>|<s>\s*\[INST\])"  # a text's BOS, typ
     fix=TEMPLATE,
     source="https://github.com/hiyouga/LlamaFactory/issues/3594",
 )
-def foreign_markers(call: Call) -> Said:
+def foreign_markers(call: Call) -> str | Said | None:
     """The prompt holds the chat markers of another model family.
 
     To this model they are ordinary letters. It reads them as part of the text, and often writes more of them.
@@ -55,7 +55,7 @@ def foreign_markers(call: Call) -> Said:
     """,
     source="https://github.com/ggml-org/llama.cpp/issues/6551",
 )
-def special_tokens_as_text(call: Call) -> Said:
+def special_tokens_as_text(call: Call) -> str | Said | None:
     """Special tokens are spelled out in letters instead of being single tokens.
 
     A tokenizer with `split_special_tokens=True`, or one that does not know the marker, cuts `<|im_start|>` into pieces.
@@ -77,8 +77,9 @@ def special_tokens_as_text(call: Call) -> Said:
     """,
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")  # a base model completes text',
     source="https://github.com/sgl-project/sglang/issues/3385",
+    explains="chat_template is not set",
 )
-def template_on_base_model(call: Call) -> Said:
+def template_on_base_model(call: Call) -> str | Said | None:
     """A chat format is used with a model that has no chat template: most likely a base model.
 
     A base checkpoint never learnt what the markers mean. Transformers raises since 4.44 when the template is asked for;
@@ -91,9 +92,9 @@ def template_on_base_model(call: Call) -> Said:
     for n, text in enumerate(call.excerpts):
         marker = re.search(FAMILIES, text)
         if marker and token_id(call.tokenizer, marker[0]) is not None:
-            return (
-                "warning",
+            return Said(
                 f"{name_row(call, n)} has chat markers ({marker[0]!r}), and this tokenizer has no chat template.",
+                "warning",
             )
     return None
 
@@ -111,8 +112,9 @@ def template_on_base_model(call: Call) -> Said:
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
     """,
     source="https://github.com/sgl-project/sglang/issues/1342",
+    explains="TemplateError",
 )
-def system_role(call: Call) -> Said:
+def system_role(call: Call) -> str | Said | None:
     """The chat template refuses this chat: some know no system turn, some want user and assistant in turns.
 
     Put the instructions of the system turn at the beginning of the first user turn.
@@ -135,7 +137,7 @@ def system_role(call: Call) -> Said:
     """,
     source="https://github.com/vllm-project/vllm/pull/27515",
 )
-def double_bos(call: Call) -> Said:
+def double_bos(call: Call) -> str | Said | None:
     """The prompt begins with two BOS tokens.
 
     The template writes one, and calling the tokenizer on its text adds another; or one was typed by hand. Models never
@@ -161,7 +163,7 @@ def double_bos(call: Call) -> Said:
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")  # adds what the model needs',
     source="https://arxiv.org/abs/2309.17453",
 )
-def missing_bos(call: Call) -> Said:
+def missing_bos(call: Call) -> str | Said | None:
     """The prompt lacks the BOS token that its tokenizer puts before every text.
 
     `add_special_tokens=False` is right for a text that a template made, and drops the BOS of a bare one. Models such as
@@ -190,7 +192,7 @@ def missing_bos(call: Call) -> Said:
     """,
     source="https://github.com/oobabooga/textgen/issues/5885",
 )
-def end_token(call: Call) -> Said:
+def end_token(call: Call) -> str | Said | None:
     """The token that ends the assistant's turn is not among those that stop generation.
 
     The model ends its answer, is not heard, and goes on: with the next turn, or its own answer again. The ids come from
@@ -207,7 +209,7 @@ def end_token(call: Call) -> Said:
         return f"The model wrote its own end token {name!r} and went on: eos_token_id={end_ids} of this call hides it."
     if not any(call.templated):
         unlimited = call.model is not None and call.token_rows and not end_ids
-        return ("note", "No end token is set: only the length can stop this call.") if unlimited else None
+        return Said("No end token is set: only the length can stop this call.", "note") if unlimited else None
     name = call.tokenizer.decode([chat.end_id]) if chat.end_id is not None else ""
     if chat.end_id is not None and chat.end_id not in end_ids:
         seen = ", and the model wrote it and went on" if any(chat.end_id in row.new_ids for row in rows) else ""

@@ -24,7 +24,7 @@ output = model.generate(**inputs, max_new_tokens=50)
     fix=PAD_LEFT,
     source="https://github.com/huggingface/transformers/issues/30378",
 )
-def padding_side(call: Call) -> Said:
+def padding_side(call: Call) -> str | Said | None:
     """Pads stand after the prompt, so the model continues the padding and not the text.
 
     A decoder-only model predicts what follows the last position. Pad on the left, and that is the last word.
@@ -49,8 +49,9 @@ def padding_side(call: Call) -> Said:
     output = model.generate(**inputs, max_new_tokens=50)  # ** passes the attention mask along
     """,
     source="https://github.com/huggingface/transformers/pull/41400",
+    explains="size of tensor|shape|expand|broadcast",
 )
-def attention_mask(call: Call) -> Said:
+def attention_mask(call: Call) -> str | Said | None:
     """The model reads the pads as text, because no mask tells it to skip them.
 
     Without a mask, generate finds the pads itself only where the pad token is known and is not an end token too. A mask
@@ -79,8 +80,10 @@ def attention_mask(call: Call) -> Said:
     inputs = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
     """,
     source="https://github.com/huggingface/transformers/issues/22312",
+    explains="padding token|pad_token|Unable to create tensor|expected sequence of length|'list' object",
+    encoders=True,
 )
-def no_pad_token(call: Call) -> Said:
+def no_pad_token(call: Call) -> str | Said | None:
     """Texts of different length can't be put into one batch, because the tokenizer has no pad token.
 
     Many base models were trained without padding. Any token will do where the mask hides it; the end token is usual.
@@ -111,8 +114,10 @@ def no_pad_token(call: Call) -> Said:
     """,
     fix="model.resize_token_embeddings(len(tokenizer))",
     source="https://github.com/meta-llama/llama-cookbook/issues/189",
+    explains="index out of range|device-side assert",
+    encoders=True,
 )
-def ids_past_embedding(call: Call) -> Said:
+def ids_past_embedding(call: Call) -> str | Said | None:
     """A token id has no row in the model's embedding table.
 
     It happens when a token is added to the tokenizer and the model is not resized, or when tokenizer and model don't
@@ -128,7 +133,9 @@ def ids_past_embedding(call: Call) -> Said:
             return f"Token id {wrong} has no row in the model's embedding table: it ends at {rows - 1}."
     known = len(call.tokenizer) if call.tokenizer is not None else 0
     if known > rows:
-        return "warning", f"The tokenizer knows {known} tokens, the model {rows}: an id past {rows - 1} will raise."
+        return Said(
+            f"The tokenizer knows {known} tokens, the model {rows}: an id past {rows - 1} will raise.", "warning"
+        )
     return None
 
 
@@ -143,7 +150,7 @@ def ids_past_embedding(call: Call) -> Said:
     fix="model.generation_config.pad_token_id = tokenizer.pad_token_id",
     source="https://github.com/huggingface/transformers/issues/24166",
 )
-def pad_mismatch(call: Call) -> Said:
+def pad_mismatch(call: Call) -> str | Said | None:
     """Rows that end early are filled up with a token that the tokenizer does not take for special.
 
     The model's generation_config names one pad id, the tokenizer another. Decoding with `skip_special_tokens=True`

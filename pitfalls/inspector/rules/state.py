@@ -20,8 +20,10 @@ LESSON = "08_your_own_code"
     """,
     fix="model = model.float()  # or bfloat16: the same size as float16, without its narrow range",
     source="https://github.com/huggingface/transformers/issues/27769",
+    explains="Half",
+    encoders=True,
 )
-def half_precision(call: Call) -> Said:
+def half_precision(call: Call) -> str | Said | None:
     """The model runs in float16 on the CPU.
 
     Older torch raises ("not implemented for 'Half'"); newer torch runs it, mostly slower than float32. Float16 ends at
@@ -44,8 +46,10 @@ def half_precision(call: Call) -> Said:
     """,
     fix="model = model.float()  # or load it with dtype=torch.bfloat16",
     source="https://github.com/huggingface/transformers/issues/36822",
+    explains="probability tensor contains",
+    encoders=True,
 )
-def nan_logits(call: Call) -> Said:
+def nan_logits(call: Call) -> str | Said | None:
     """The model's logits were not numbers (NaN), so what came out means nothing.
 
     Greedy decoding then takes token 0 for ever, in silence; sampling raises "probability tensor contains either inf,
@@ -69,8 +73,9 @@ def nan_logits(call: Call) -> Said:
     """,
     fix="model.eval()",
     source="https://github.com/huggingface/peft/issues/1580",
+    encoders=True,
 )
-def train_mode(call: Call) -> Said:
+def train_mode(call: Call) -> str | Said | None:
     """The model is in training mode.
 
     Dropout then switches off neurons at random, so that even greedy decoding gives other texts each time, and gradient
@@ -87,8 +92,9 @@ def train_mode(call: Call) -> Said:
     mistake="model.generate(**inputs, max_new_tokens=5, use_cache=False)",
     fix="model.generation_config.use_cache = True\n" + GENERATE,
     source="https://github.com/huggingface/transformers/issues/36051",
+    encoders=True,
 )
-def use_cache(call: Call) -> Said:
+def use_cache(call: Call) -> str | Said | None:
     """The key-value cache is off, so each new token reads the whole text again.
 
     Generation gets slower with each token: 3.6 times at 100 tokens and 6.2 times at 300 with this course's model. It is
@@ -108,8 +114,10 @@ def use_cache(call: Call) -> Said:
     """,
     fix="inputs = inputs.to(model.device)\n" + GENERATE,
     source="https://github.com/huggingface/transformers/pull/19468",
+    explains="device|meta tensor",
+    encoders=True,
 )
-def device(call: Call) -> Said:
+def device(call: Call) -> str | Said | None:
     """The inputs are on another device than the model.
 
     Transformers 5.23 moves inputs from the CPU to the model in silence, step by step, and warns in the other direction;
@@ -120,7 +128,7 @@ def device(call: Call) -> Said:
     if isinstance(ids, torch.Tensor) and where not in (None, "meta") and ids.device.type != where:
         return f"The ids are on {ids.device.type}, the model is on {where}."
     if isinstance(call.error, RuntimeError) and "to be on the same device" in str(call.error):
-        return "error", "Tensors of this call are on different devices."
+        return Said("Tensors of this call are on different devices.", "error")
     return None
 
 

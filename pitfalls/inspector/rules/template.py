@@ -38,7 +38,7 @@ ANSWER_HERE = re.compile(
     fix=CHAT,
     source="https://github.com/declare-lab/instruct-eval/issues/27",
 )
-def prompt_template(call: Call) -> Said:
+def prompt_template(call: Call) -> str | Said | None:
     """A chat model gets a question as bare text, without its chat template.
 
     It learnt to answer between the markers of its template. Without them it continues the text, or ends at once and
@@ -68,7 +68,7 @@ def prompt_template(call: Call) -> Said:
     fix=TEMPLATE,
     source="https://github.com/deepseek-ai/DeepSeek-Coder/issues/83",
 )
-def generation_prompt(call: Call) -> Said:
+def generation_prompt(call: Call) -> str | Said | None:
     """The prompt does not open the assistant's turn, so the model writes something else first.
 
     `add_generation_prompt=True` ends the prompt with the header of the answer. Without it the model may continue the
@@ -110,7 +110,7 @@ def generation_prompt(call: Call) -> Said:
     """,
     source="https://github.com/EleutherAI/lm-evaluation-harness/pull/2554",
 )
-def truncated_prompt(call: Call) -> Said:
+def truncated_prompt(call: Call) -> str | Said | None:
     """The end of the prompt was cut off: the user's turn never ends, and the answer never begins.
 
     Tokenizers cut on the right by default, and there stand the question and the header of the answer. The model then
@@ -132,7 +132,7 @@ def truncated_prompt(call: Call) -> Said:
     fix=TEMPLATE,
     source="https://github.com/ShishirPatil/gorilla/issues/430",
 )
-def handwritten_template(call: Call) -> Said:
+def handwritten_template(call: Call) -> str | Said | None:
     """The prompt imitates the chat template, and differs from it in line breaks or spaces.
 
     The model saw one exact form in training. A newline less after a marker is another sequence of tokens: answers get

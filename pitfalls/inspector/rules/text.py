@@ -20,7 +20,7 @@ answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_specia
     fix='inputs = tokenizer("The capital of France is", return_tensors="pt")  # no space at the end\n' + GENERATE,
     source="https://github.com/allenai/allennlp/issues/4484",
 )
-def trailing_space(call: Call) -> Said:
+def trailing_space(call: Call) -> str | Said | None:
     """The prompt ends in a space, which belongs to the first token of the answer.
 
     Most vocabularies keep the space with the word behind it, as " Paris". After a lone space the model must begin with
@@ -49,7 +49,7 @@ def trailing_space(call: Call) -> Said:
     fix=ANSWER,
     source="https://github.com/huggingface/transformers/issues/17117",
 )
-def prompt_echo(call: Call) -> Said:
+def prompt_echo(call: Call) -> str | Said | None:
     """The whole output of a chat is decoded, so the answer has the prompt in front of it.
 
     A decoder-only model returns prompt and answer as one sequence. Cut it by tokens, before decoding: cutting the text
@@ -65,6 +65,32 @@ def prompt_echo(call: Call) -> Said:
 
 
 @rule(
+    "warning",
+    "03_generating",
+    mistake="""
+    from transformers import T5Config, T5ForConditionalGeneration
+    config = T5Config(vocab_size=50_000, d_model=8, d_ff=8, num_layers=1, decoder_start_token_id=0)
+    model = T5ForConditionalGeneration(config).eval()
+    output = model.generate(**inputs, max_new_tokens=6)
+    answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
+    """,
+    fix="""
+    output = model.generate(**inputs, max_new_tokens=50)
+    answer = tokenizer.decode(output[0], skip_special_tokens=True)  # with an encoder, the output is the answer alone
+    """,
+    source="https://huggingface.co/docs/transformers/main/en/model_doc/t5",
+    encoders=True,
+)
+def encoder_decoder(call: Call) -> str | Said | None:
+    """The prompt's length is cut off the output of a model with an encoder, which has no prompt in it.
+
+    T5, BART and Whisper read the prompt in the encoder, and what `generate` returns is the answer alone: whoever cuts
+    it as for a decoder-only model loses the beginning of the answer, or all of it. Seen by `watch`.
+    """
+    return None
+
+
+@rule(
     "note",
     "03_generating",
     mistake="""
@@ -75,7 +101,7 @@ def prompt_echo(call: Call) -> Said:
     fix=ANSWER,
     source="https://github.com/EuroEval/EuroEval/pull/1006",
 )
-def special_tokens_kept(call: Call) -> Said:
+def special_tokens_kept(call: Call) -> str | Said | None:
     """The decoded answer keeps its special tokens, such as the end token.
 
     `decode` keeps them unless told otherwise, and "Paris</s>" is not equal to "Paris". To keep them on purpose, say

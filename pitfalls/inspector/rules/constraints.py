@@ -1,0 +1,1 @@
+"""Rules about what stops a text early, and about words that are forced or forbidden (lesson 10)."""
