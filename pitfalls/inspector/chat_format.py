@@ -34,6 +34,7 @@ class ChatFormat:
     open_ids: set[int] = field(default_factory=set)  # special ids in `user_open`; empty where it is plain text
     end_id: int | None = None  # the special id that ends the assistant's turn
     adds_bos: bool = False  # calling the tokenizer on a text does
+    adds_eos: bool = False  # and puts the end token behind it
     special: dict[str, int] = field(default_factory=dict)  # its special tokens
 
     def __bool__(self) -> bool:
@@ -50,21 +51,27 @@ def chat_format(tokenizer: Any) -> ChatFormat:
         str(template),
         str(getattr(tokenizer, "special_tokens_map", "")),
         getattr(tokenizer, "add_bos_token", None),
+        getattr(tokenizer, "add_eos_token", None),
         len(tokenizer),
     )
     kept = _known.get(tokenizer)
     if kept is None or kept[0] != state:
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        truncation = getattr(backend, "truncation", None)  # as its latest caller set it: a rule asks for that
         kept = _known[tokenizer] = (state, _look(tokenizer, template))
+        if truncation:
+            backend.enable_truncation(**truncation)
     return kept[1]
 
 
 def _look(tokenizer: Any, template: Any) -> ChatFormat:
     bos_id = role_id(tokenizer, "bos")
-    adds_bos = bos_id is not None and tokenizer("x")["input_ids"][:1] == [bos_id]
+    eos_id, probe = role_id(tokenizer, "eos"), tokenizer("x")["input_ids"]
+    adds_bos, adds_eos = bos_id is not None and probe[:1] == [bos_id], eos_id is not None and probe[-1:] == [eos_id]
     ids = {token: token_id(tokenizer, token) for token in tokenizer.all_special_tokens}
     special = {token: found for token, found in ids.items() if found is not None}
     if not template:
-        return ChatFormat(adds_bos=adds_bos, special=special)
+        return ChatFormat(adds_bos=adds_bos, adds_eos=adds_eos, special=special)
     chat = [
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": ANSWER},
@@ -101,6 +108,7 @@ def _look(tokenizer: Any, template: Any) -> ChatFormat:
         open_ids=set(_special_ids(tokenizer, user_open)),
         end_id=next(iter(_special_ids(tokenizer, answer_close)), None),
         adds_bos=adds_bos,
+        adds_eos=adds_eos,
         special=special,
     )
 

@@ -3,7 +3,8 @@
 import re
 
 from pitfalls.inspector.call import Call, name_row
-from pitfalls.inspector.rule import Said, rule
+from pitfalls.inspector.given import plain, token_ids
+from pitfalls.inspector.rule import GENERATE, Said, rule
 from pitfalls.inspector.vocabulary import role_id, token_id
 
 LESSON = "07_prompt_template"
@@ -11,6 +12,9 @@ TEMPLATE = """
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens=200)
 """
+BARE = 'inputs = tokenizer("Once upon a time", return_tensors="pt")  # the tokenizer adds what the model needs'
+COMPLETED = 'inputs = tokenizer("The capital of France is", return_tensors="pt")  # a base model completes text'
+ENDING = "output = model.generate(**inputs, max_new_tokens=200, eos_token_id=tokenizer.eos_token_id)"
 FAMILIES = (  # markers of widely used chat formats
     r"<\|im_start\|>|<\|im_end\|>|<\|start_header_id\|>|<\|eot_id\|>|<start_of_turn>|<end_of_turn>|\[/?INST\]|<</?SYS>>|"
     r"<\|START_OF_TURN_TOKEN\|>|<\|(?:user|assistant|system|end)\|>|<｜(?:User|Assistant)｜>"
@@ -37,7 +41,8 @@ def foreign_markers(call: Call) -> str | Said | None:
         marker = None if is_chat else foreign_marker(call, n)
         if marker:
             own = f"its own begins {call.chat.user_open!r}" if call.chat else "it has no chat template"
-            return f"{name_row(call, n)} contains {marker!r}, which means nothing to this model: {own}."
+            message = f"{name_row(call, n)} contains {marker!r}, which means nothing to this model: {own}."
+            return Said(message, fix=None if call.chat.template else COMPLETED)
     return None
 
 
@@ -64,7 +69,9 @@ def special_tokens_as_text(call: Call) -> str | Said | None:
     for n, is_chat in enumerate(call.templated):
         spelled = None if is_chat else spelled_marker(call, n)
         if spelled:
-            return f"{name_row(call, n)} spells {spelled!r} in several tokens: letters to the model, and no marker."
+            message = f"{name_row(call, n)} spells {spelled!r} in several tokens: letters to the model, and no marker."
+            split = "tokenizer.split_special_tokens = False\n"
+            return Said(message, fix=None if call.chat.template else split + COMPLETED)
     return None
 
 
@@ -100,32 +107,6 @@ def template_on_base_model(call: Call) -> str | Said | None:
 
 
 @rule(
-    "error",
-    LESSON,
-    mistake="""
-    refuse = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    tokenizer.chat_template = refuse + tokenizer.chat_template  # as Gemma 2's does
-    tokenizer.apply_chat_template([{"role": "system", "content": "Be brief."}, *messages])
-    """,
-    fix="""
-    messages = [message for message in messages if message["role"] != "system"]
-    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-    """,
-    source="https://github.com/sgl-project/sglang/issues/1342",
-    explains="TemplateError",
-)
-def system_role(call: Call) -> str | Said | None:
-    """The chat template refuses this chat: some know no system turn, some want user and assistant in turns.
-
-    Put the instructions of the system turn at the beginning of the first user turn.
-    """
-    error = call.error
-    if type(error).__name__ != "TemplateError":
-        return None
-    return f"The chat template refuses these messages: {error}. Put the system text into the first user turn."
-
-
-@rule(
     "warning",
     LESSON,
     mistake="""
@@ -148,7 +129,8 @@ def double_bos(call: Call) -> str | Said | None:
         return None
     for n, ids in enumerate(call.prompts):
         if ids[:2] == [bos, bos]:
-            return f"{name_row(call, n)} begins with {call.tokenizer.bos_token!r} twice."
+            fix = None if call.templated[n] else BARE
+            return Said(f"{name_row(call, n)} begins with {call.tokenizer.bos_token!r} twice.", fix=fix)
     return None
 
 
@@ -160,7 +142,7 @@ def double_bos(call: Call) -> str | Said | None:
     text = text.removeprefix(tokenizer.bos_token)
     model.generate(**tokenizer(text, add_special_tokens=False, return_tensors="pt"), max_new_tokens=5)
     """,
-    fix='inputs = tokenizer("Once upon a time", return_tensors="pt")  # adds what the model needs',
+    fix=BARE,
     source="https://arxiv.org/abs/2309.17453",
 )
 def missing_bos(call: Call) -> str | Said | None:
@@ -175,7 +157,8 @@ def missing_bos(call: Call) -> str | Said | None:
     for n, (ids, is_chat) in enumerate(zip(call.prompts, call.templated, strict=True)):
         expected = call.chat.starts_with_bos if is_chat else call.chat.adds_bos
         if expected and ids and ids[0] != bos:
-            return f"{name_row(call, n)} does not begin with {call.tokenizer.bos_token!r}, as this model's texts do."
+            message = f"{name_row(call, n)} does not begin with {call.tokenizer.bos_token!r}, as this model's texts do."
+            return Said(message, fix=TEMPLATE if is_chat else None)
     return None
 
 
@@ -186,10 +169,7 @@ def missing_bos(call: Call) -> str | Said | None:
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
     model.generate(**inputs, max_new_tokens=12, eos_token_id=0)  # the base model's end token
     """,
-    fix="""
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")  # what your chat template writes behind an answer
-    output = model.generate(**inputs, max_new_tokens=200, eos_token_id=[tokenizer.eos_token_id, end])
-    """,
+    fix=ENDING,
     source="https://github.com/oobabooga/textgen/issues/5885",
 )
 def end_token(call: Call) -> str | Said | None:
@@ -198,26 +178,123 @@ def end_token(call: Call) -> str | Said | None:
     The model ends its answer, is not heard, and goes on: with the next turn, or its own answer again. The ids come from
     the model's generation_config, which a fine-tuned or mixed-up checkpoint may have from its base model.
     """
-    chat, end_ids = call.chat, call.end_ids
-    if call.arguments.get("stopping_criteria") or call.get("stop_strings"):
+    chat, end_ids, rows = call.chat, call.end_ids, call.rows
+    if call.arguments.get("stopping_criteria") or call.get("stop_strings") or _endless_on_purpose(call):
         return None
-    rows = call.rows
     own = set(call.own_end_ids) if call.given("eos_token_id") is not None else set()
     lost = next((token for row in rows for token in row.new_ids if token in own - set(end_ids)), None)
     if lost is not None and call.tokenizer is not None:
         name = call.tokenizer.decode([lost])
-        return f"The model wrote its own end token {name!r} and went on: eos_token_id={end_ids} of this call hides it."
+        message = (
+            f"The model wrote its own end token {name!r} and went on: eos_token_id={end_ids} of this call hides it."
+        )
+        return Said(message, fix=f"{GENERATE}  # without an eos_token_id, it stops at its own")
     if not any(call.templated):
         unlimited = call.model is not None and call.token_rows and not end_ids
-        return Said("No end token is set: only the length can stop this call.", "note") if unlimited else None
+        return Said("No end token is set: only the length can stop this call.", "note", ENDING) if unlimited else None
     name = call.tokenizer.decode([chat.end_id]) if chat.end_id is not None else ""
     if chat.end_id is not None and chat.end_id not in end_ids:
         seen = ", and the model wrote it and went on" if any(chat.end_id in row.new_ids for row in rows) else ""
-        return f"{name!r} ends a turn of this chat template, and is not among the ids that stop ({end_ids}){seen}."
+        message = f"{name!r} ends a turn of this chat template, and is not among the ids that stop ({end_ids}){seen}."
+        ids = ", ".join(map(str, [*(end for end in end_ids if end >= 0), "end"]))
+        call_again = f"output = model.generate(**inputs, max_new_tokens=200, eos_token_id=[{ids}])"
+        return Said(message, fix=f"end = tokenizer.convert_tokens_to_ids({name!r})\n{call_again}")
     opener = chat.user_open.strip()
     if opener and any(opener in call.tokenizer.decode(row.new_ids) for row in rows):
-        return f"The answer goes on into an invented turn of the user ({opener!r})."
+        stop = f"stop_strings=[{opener!r}], tokenizer=tokenizer"
+        message = f"The answer goes on into an invented turn of the user ({opener!r})."
+        return Said(message, fix=f"output = model.generate(**inputs, max_new_tokens=200, {stop})")
     return None
+
+
+@rule(
+    "warning",
+    LESSON,
+    mistake="""
+    inputs = tokenizer("The capital of France is" + tokenizer.eos_token, return_tensors="pt")
+    output = model.generate(**inputs, max_new_tokens=8)
+    """,
+    fix="""
+    inputs = {name: values[:, :-1] for name, values in inputs.items()}  # without the end token
+    output = model.generate(**inputs, max_new_tokens=50)
+    """,
+    source="https://github.com/modelscope/ms-swift/pull/351",
+)
+def ended_prompt(call: Call) -> str | Said | None:
+    """The prompt ends in the token that ends a text, so the model begins another one.
+
+    A tokenizer that was set up for training, with `add_eos_token=True`, writes the end token behind every text, the
+    prompt too. In chats such as DialoGPT's, where it ends each turn, it belongs there.
+    """
+    for n in range(len(call.token_rows)):
+        if ends_in_end(call, n):
+            mark = call.tokenizer.decode(call.prompts[n][-1:])
+            return f"{name_row(call, n)} ends in {mark!r}: to the model this text is over, and another one begins."
+    return None
+
+
+@rule(
+    "warning",
+    LESSON,
+    mistake="""
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    text = tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=True)
+    model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=8)
+    """,
+    fix=TEMPLATE,
+    source="https://github.com/huggingface/trl/pull/3646",
+)
+def stripped_markers(call: Call) -> str | Said | None:
+    """A chat whose markers were removed: only the names of the roles are left, as plain text.
+
+    Decoding with `skip_special_tokens=True` drops the markers, and encoding that text again does not bring them back.
+    The model reads words such as "user" and "assistant", and no turns.
+    """
+    for n, is_chat in enumerate(call.templated):
+        opening = "" if is_chat else stripped_opening(call, n)
+        if opening:
+            first = call.tokenizer.decode(sorted(call.chat.open_ids)[:1])
+            return f"{name_row(call, n)} holds {opening!r} as a turn of a chat has it, without the marker {first!r}."
+    return None
+
+
+def ends_in_end(call: Call, n: int) -> bool:
+    """Whether an end token stands behind a bare text, or behind a chat's header where its tokenizer puts one."""
+    chat, ids = call.chat, call.prompts[n]
+    if len(ids) < 2 or call.tokenizer is None:
+        return False
+    added = chat.adds_eos and ids[-1] == role_id(call.tokenizer, "eos")
+    if call.templated[n]:
+        return added and bool(chat.header_ids) and ids[-1 - len(chat.header_ids) : -1] == chat.header_ids
+    typed = ids[-1] in (chat.end_id, role_id(call.tokenizer, "eos")) if chat else False
+    return added or typed
+
+
+def stripped_opening(call: Call, n: int) -> str:
+    """What is left of a chat's markers without their special tokens; empty where the prompt is no such text."""
+    chat, text = call.chat, call.excerpts[n]
+    if not chat.open_ids or call.templated[n]:
+        return ""
+    header, opener = (_in_letters(call, mark) for mark in (chat.answer_open, chat.user_open))
+    if not re.search(r"\w", header) or not re.search(r"\w", opener) or opener not in text:
+        return ""
+    begins = text.lstrip().startswith((opener, "system\n"))  # which templates with markers and role names have
+    ends = text.endswith(header) or text.rstrip().endswith("\n" + header.strip())
+    return opener if ends or (begins and header in text) else ""
+
+
+def _in_letters(call: Call, mark: str) -> str:
+    """A marker of the template as decoding without special tokens leaves it."""
+    for special in call.chat.special:
+        mark = mark.replace(special, "")
+    return mark
+
+
+def _endless_on_purpose(call: Call) -> bool:
+    """Whether the caller said that nothing ends this call, as for a measurement of speed."""
+    ids = call.arguments.get("eos_token_id", call.get("eos_token_id"))
+    asked = "eos_token_id" in call.arguments or call.given("eos_token_id") is not None
+    return asked and not any(end >= 0 for end in token_ids(plain(ids)))
 
 
 def foreign_marker(call: Call, n: int) -> str | None:
