@@ -1,26 +1,28 @@
 """Which tokenizer made the ids of a call, and of which conversation: what `watch` hears of tokenizers, and finds.
 
 Nothing is loaded and nothing is guessed. Ids that a tokenizer made inside the block are known by themselves; for others
-the tokenizers heard in the block, and then those among the names of the frames that led to the call, are asked to
-write the ids' text again. Where none does it alike, or two different ones do, the answer is None.
+the tokenizers heard in the block, and then those among the names of the frames that led to the call, are compared with
+the model's table of embeddings and its end token, and asked to write the ids' text again. Where none fits, or two
+different ones do, the answer is None.
 """
 
-import random
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.conversation import Conversation
+from pitfalls.inspector.given import plain, token_ids
+from pitfalls.inspector.vocabulary import special_ids
 
 KEPT_ROWS, KEPT_TEXTS, KEPT_TOKENIZERS = 4096, 64, 16
 SAMPLE = 64  # ids whose text is written again
 ALIKE = 0.9  # share of them that must come back: cuts and seams change some
-SPARE_ROWS = 1024  # by which a table of embeddings may differ from the vocabulary: tables are rounded up
+SPARE, ADDED = 512, 128  # rows of a table of embeddings beyond the vocabulary, and tokens added beyond the table
 FRAMES = 20
 LIBRARIES = (
     "transformers", "transformers_modules", "torch", "pitfalls", "peft", "accelerate", "threading", "concurrent",
@@ -112,33 +114,27 @@ def _name(model: Any) -> str:
 
 
 def _fits(tokenizer: Any, model: Any) -> bool:
-    """Whether the vocabulary has about the size of the model's table of embeddings."""
+    """Whether the vocabulary has about the size of the model's table of embeddings, and has the model's end tokens."""
     table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
     rows = getattr(table, "num_embeddings", None)
-    return rows is None or abs(rows - len(tokenizer)) <= SPARE_ROWS
+    if rows is None or not -ADDED <= rows - len(tokenizer) <= SPARE:
+        return False
+    ends = token_ids(plain(getattr(getattr(model, "generation_config", None), "eos_token_id", None)))
+    special = special_ids(tokenizer) | set(getattr(tokenizer, "added_tokens_decoder", {}))
+    return not ends or any(end in special for end in ends)
 
 
 def _made(tokenizer: Any, ids: list[int]) -> bool:
-    """Whether these ids are how this tokenizer writes their text, and ids at random are not."""
-    if tokenizer not in _of_random:
-        some = random.Random(0).choices(range(len(tokenizer)), k=SAMPLE)
-        _of_random[tokenizer] = _written_again(tokenizer, some)
-    return _of_random[tokenizer] < ALIKE <= _written_again(tokenizer, ids[-SAMPLE:])
-
-
-_of_random: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # where every word is a token, that says nothing
-
-
-def _written_again(tokenizer: Any, ids: list[int]) -> float:
-    """Which share of ids comes back when their text is encoded."""
-    if not all(0 <= token < len(tokenizer) for token in ids):
-        return 0
+    """Whether these ids are how this tokenizer writes their text."""
+    sample = ids[-SAMPLE:]
+    if not all(0 <= token < len(tokenizer) for token in sample):
+        return False
     try:
-        text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = tokenizer.decode(sample, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         again = tokenizer(text, add_special_tokens=False)["input_ids"]
     except Exception:  # whatever a tokenizer raises about ids that are not its own
-        return 0
-    return sum((Counter(ids) & Counter(again)).values()) / max(len(ids), len(again), 1)
+        return False
+    return sum((Counter(sample) & Counter(again)).values()) >= ALIKE * max(len(sample), len(again))
 
 
 # --- the frames that led to a call -------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ def tiny(tokenizer):
 
 @pytest.fixture
 def elsewhere(tokenizer):
-    """Another tokenizer of the same size, with other words."""
-    return word_tokenizer(len(tokenizer), pad_token="<pad>", eos_token="<end>")
+    """Another tokenizer, with other words."""
+    return word_tokenizer(len(tokenizer) + 2000, pad_token="<pad>", eos_token="<end>")
 
 
 def seen(model, ids, **settings):
