@@ -77,6 +77,8 @@ class Call:
     nan_rows: list[int] = field(default_factory=list)  # rows for which a logit was not a number
     decoded: Decoded | None = None
     conversations: list[Conversation | None] = field(default_factory=list)  # of each row, where it was heard
+    place: str = ""  # where it was made, such as "train.py:17"
+    address: Any = None  # where in memory the output lies, see `decoding.py`
     report: Report = field(default_factory=Report)
     _texts: dict[int, str] = field(default_factory=dict)
 
@@ -127,17 +129,17 @@ class Call:
 
     def release(self) -> None:
         """Keep what was read and the settings; let go of the model, its cache and all else that the caller gave."""
-        _ = self.settings
-        self.model = None
+        _ = self.settings, self.start
+        self.model, self.conversations = None, []
         kept = {*vars(_FRESH), "generation_config"}
         self.arguments = {name: value for name, value in self.arguments.items() if name in kept}
 
-    @property
+    @cached_property
     def has_encoder(self) -> bool:
         """With one (T5, BART, Whisper), the output has no prompt in it, and lengths count the decoder alone."""
         return bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False))
 
-    @property
+    @cached_property
     def start(self) -> int:
         """Where the new tokens begin in a row of the output."""
         if self.has_encoder:
@@ -251,6 +253,16 @@ class Call:
     def token_rows(self) -> list[list[int]]:
         """The ids of each row as given, pads included."""
         return [] if self.input_ids is None else self.input_ids.tolist()
+
+    @property
+    def unmasked_rows(self) -> list[list[int]]:
+        """The ids of each row that the mask lets through."""
+        if self.mask is None:
+            return self.token_rows
+        return [
+            [token for token, seen in zip(row, mask, strict=True) if seen]
+            for row, mask in zip(self.token_rows, self.mask, strict=True)
+        ]
 
     @property
     def width(self) -> int:

@@ -2,7 +2,10 @@
 
 import logging
 import sys
-from contextlib import suppress
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -10,13 +13,17 @@ import torch
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules
+from pitfalls.inspector.decoding import address
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.report import Report
 from pitfalls.inspector.rows import rows_of
+from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
 
 SAYS = "\npitfalls says:\n"
+RECENT = 8  # calls whose output may still be decoded
 LIBRARIES = ("transformers", "transformers_modules", "torch", "pitfalls")  # the second: code that came with a model
+INSIDE = threading.local()  # of each thread: .generate, .decode: whether it is in one; .pipeline, .rendering: its own
 _log = logging.getLogger("pitfalls")
 
 
@@ -44,9 +51,9 @@ class Calls(list[Call]):
 class Watcher:
     """What one block sees, and what it keeps of it."""
 
-    def __init__(self, model: Any = None, tokenizer: Any = None):
-        self.model, self.tokenizer, self.calls = model, tokenizer, Calls()
-        self.last: Call | None = None  # for what is decoded after it
+    def __init__(self, model: Any = None, tokenizer: Any = None, rules: Mapping[str, Rule] = RULES):
+        self.model, self.tokenizer, self.rules, self.calls = model, tokenizer, rules, Calls()
+        self.recent: deque[Call] = deque(maxlen=RECENT)  # for what is decoded after them
         self.errors: list[BaseException] = []  # whose tracebacks hold on to memory
 
     def sees(self, model: Any) -> bool:
@@ -74,23 +81,40 @@ class Watcher:
     def keep(self, call: Call) -> None:
         self.calls.append(call)
         self.errors += [call.error] if call.error is not None else []
-        self.last = call if call.made else None
+        if call.made:
+            self.recent.appendleft(call)
 
 
-def conclude(call: Call, output: Any, error: BaseException | None, heard: Heard | None) -> None:
+WATCHERS: list[Watcher] = []  # of all blocks that are open
+LOCK = threading.Lock()
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """While rules look at a call, what they ask a tokenizer is not heard."""
+    before, INSIDE.looking = getattr(INSIDE, "looking", False), True
+    try:
+        yield
+    finally:
+        INSIDE.looking = before
+
+
+def conclude(
+    call: Call, output: Any, error: BaseException | None, heard: Heard | None, rules: Mapping[str, Rule] = RULES
+) -> None:
     """Write into the call what came of it, and its report. Whatever goes wrong here stays here."""
     call.error, ids = error, getattr(output, "sequences", output)
     try:
         if heard is not None:
             call.nan_rows = heard.nan_rows
         if isinstance(ids, torch.Tensor) and heard is not None:
-            call.output_ids = ids.to("cpu", copy=True)
+            call.output_ids, call.address = ids.to("cpu", copy=True), address(ids)
             call.rows = rows_of(call, heard)
     except Exception:
         call.output_ids = None
         _log.debug("the rows of a call could not be read", exc_info=True)
     try:
-        call.report = apply_rules(call)
+        call.report = apply_rules(call, rules)
         call.release()
     except Exception:
         _log.debug("a call could not be looked at", exc_info=True)
