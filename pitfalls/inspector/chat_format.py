@@ -36,6 +36,7 @@ class ChatFormat:
     adds_bos: bool = False  # calling the tokenizer on a text does
     adds_eos: bool = False  # and puts the end token behind it
     special: dict[str, int] = field(default_factory=dict)  # its special tokens
+    marks: dict[str, int] = field(default_factory=dict)  # the tokens among its markers, BOS and EOS: not `<think>`
 
     def __bool__(self) -> bool:
         return bool(self.user_open.strip() or self.header.strip())
@@ -94,10 +95,13 @@ def _look(tokenizer: Any, template: Any) -> ChatFormat:
     bos = tokenizer.bos_token or ""
     if not header.startswith(bos):  # SmolLM2's BOS opens every turn; Llama's only the text
         user_open = user_open.removeprefix(bos)
+    opening = answer_open if answer_open.strip() else header
+    ends = {token: special[token] for token in (bos, tokenizer.eos_token) if token in special}
+    written = user_open + user_close + opening + answer_close
     return ChatFormat(
         template=str(template),
         header=header,
-        answer_open=answer_open if answer_open.strip() else header,
+        answer_open=opening,
         user_open=user_open,
         user_close=user_close,
         answer_close=answer_close,
@@ -110,6 +114,7 @@ def _look(tokenizer: Any, template: Any) -> ChatFormat:
         adds_bos=adds_bos,
         adds_eos=adds_eos,
         special=special,
+        marks=ends | {each.content: n for n, each in tokenizer.added_tokens_decoder.items() if each.content in written},
     )
 
 

@@ -502,7 +502,7 @@ def rc060(model, tokenizer, wrong):  # the template knows no add_generation_prom
     model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens=3)
 
 
-@case("generation-prompt")
+@case("generation-prompt", "template-keyword")
 def rc060_typo(model, tokenizer, wrong):  # misspelt keywords are taken without a word
     name = "add_generation_promt" if wrong else "add_generation_prompt"
     text = tokenizer.apply_chat_template(FRANCE, tokenize=False, **{name: True})

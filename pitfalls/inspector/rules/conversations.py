@@ -52,7 +52,10 @@ def system_role(call: Call) -> str | Said | None:
     roles = [message.get("role") for message in chat if isinstance(message, dict)]
     odd = [role for role in dict.fromkeys(roles) if role in ROLES or f"{role}" not in f"user assistant {template}"]
     if odd or (not roles and not re.search("system|alternat", refused, re.IGNORECASE)):
-        names = {str(role): ROLES.get(str(role), "user") for role in odd} or {"human": "user", "gpt": "assistant"}
+        names: dict[Any, str] = {role: ROLES.get(str(role), "user") for role in odd} or {
+            "human": "user",
+            "gpt": "assistant",
+        }
         turns = [names.get(role, role) for role in roles]
         repeats = any(one == two for one, two in zip(turns, turns[1:], strict=False))
         code = renamed_roles(names) + (f"\n{joined_turns()}" if repeats else "")
@@ -123,7 +126,7 @@ def message_role(call: Call) -> str | Said | None:
     for n, text in enumerate(call.excerpts):
         known = call.conversations[n] if n < len(call.conversations) else None
         for message in _messages(known):
-            role, lines = message.get("role"), str(message.get("content") or "").splitlines()
+            role, lines = message.get("role"), _text(message).replace("\0", "\n").splitlines()
             longest = max(lines, key=len, default="").strip()
             if known and role not in ("assistant", "tool") and known.text and longest not in known.text:
                 lost = f"{name_row(call, n)} lacks the message of role {role!r}: the chat template has no words for it."
@@ -160,13 +163,9 @@ def injected_markers(call: Call) -> str | Said | None:
     yours. The template pastes texts, and the tokenizer takes each marker for the special token, wherever it stands.
     Placeholders of images and tags such as `<think>` are no turn markers: the rule leaves them alone.
     """
-    chat = call.chat
-    written = chat.header + chat.user_open + chat.user_close + chat.answer_close
-    ends = [getattr(call.tokenizer, f"{role}_token", None) for role in ("bos", "eos")]
-    marks = {mark: token for mark, token in chat.special.items() if mark in written or mark in ends}
     for n, known in enumerate(call.conversations[: len(call.prompts)]):
         given = "\0".join(_text(message) for message in _messages(known) if message.get("role") != "assistant")
-        for mark, token in marks.items():
+        for mark, token in call.chat.marks.items():
             count = given.count(mark)
             if known and count and call.prompts[n].count(token) > known.text.count(mark) - count:
                 return Said(
@@ -200,12 +199,12 @@ def template_keyword(call: Call) -> str | Said | None:
         for name, value in known.options.items():
             if name in words or name in HARMLESS or value is None or value in ([], {}):
                 continue
+            if name in ("tools", "documents"):
+                return f"This chat template has no place for {name}: they are not in the prompt."
             near = difflib.get_close_matches(name, {*KEYWORDS, *(word for word in words if "_" in word)}, 1, 0.8)
             if near:
                 said = f"apply_chat_template was given {name!r} and ignored it. Did you mean {near[0]!r}?"
                 return Said(said, fix=_with_keyword(near[0], value))
-            if name in ("tools", "documents"):
-                return f"This chat template has no place for {name}: they are not in the prompt."
             weighs = isinstance(value, bool) and "think" in name and "think" in known.template
             return Said(f"This chat template has no {name!r}: it was ignored.", "warning" if weighs else "note")
     return None
@@ -237,7 +236,7 @@ def _odd_content(chat: list[Any], template: str, text: str) -> Said | None:
             fix = f'messages = [{{"role": "user", "content": {code}' + ("}]" if whole else "]")
             return None if text else Said("The chat is no list of messages with role and content.", fix=appended(fix))
         missing = [key for key in ("role", "content") if key not in message and not message.get("tool_calls")]
-        if missing and not (text and any(key in template for key in message if key != "role")):
+        if missing and not (text and any(re.search(rf"\b{key}\b", template) for key in message if key != "role")):
             keys = ", ".join(map(repr, message))
             return Said(f"A message has no {missing[0]!r}, only {keys}.", fix=appended(renamed_keys(message)))
     for message in chat:

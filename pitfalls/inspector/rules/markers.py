@@ -285,7 +285,7 @@ def stripped_opening(call: Call, n: int) -> str:
 
 def _in_letters(call: Call, mark: str) -> str:
     """A marker of the template as decoding without special tokens leaves it."""
-    for special in call.chat.special:
+    for special in call.chat.marks:
         mark = mark.replace(special, "")
     return mark
 

@@ -57,6 +57,18 @@ def watched(model, tokenizer, inputs, /, *said: list[int] | str, **settings) -> 
     return {finding.rule: finding for finding in calls[-1].report}
 
 
+def after_fix(model, tokenizer, finding, messages=None) -> dict:
+    """The findings on the call that a fix makes, or could make with its inputs."""
+    names = {"model": model, "tokenizer": tokenizer, "messages": list(ASKED if messages is None else messages)}
+    names["inputs"] = chat_of(tokenizer, ASKED) if tokenizer.chat_template else bare(tokenizer, "1, 2, 3")
+    with pitfalls.watch(model, tokenizer) as calls:
+        exec(re.sub(r"max_new_tokens=\d+", "max_new_tokens=2", finding.fix), names)
+    if calls:
+        of_two_tokens = ("length", "thinking-budget", "decoding-mode")
+        return {finding.rule: finding for finding in calls[-1].report if finding.rule not in of_two_tokens}
+    return rules(model, tokenizer, names["inputs"])
+
+
 def explained(model, tokenizer, do) -> dict:
     """The rules named in the note on the exception that `do` raises, and the note."""
     with pytest.raises(Exception) as raised, pitfalls.watch(model, tokenizer):

@@ -1,16 +1,20 @@
 """The rules of pitfalls/inspector/rules/markers.py: a section for each, in their order."""
 
-import pytest
+import copy
 
-import pitfalls
+import pytest
+from tokenizers.processors import TemplateProcessing
+
 from tests.helpers import END
 from tests.inspector.rules.calls import (
     AGAIN,
     ASKED,
+    CHATS,
     FACTS,
     FORMATS,
     MARKED,
     TALE,
+    after_fix,
     bare,
     chat_of,
     copied,
@@ -122,35 +126,6 @@ def test_text_for_a_base_model_without_markers(text, speaker):
         assert not rules(model, own, bare(own, text))
 
 
-# --- system-role ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("chat", "said"),
-    [
-        ([{"role": "system", "content": "Be brief."}, *ASKED], "System role not supported"),
-        ([*ASKED, *ASKED], "Roles must alternate"),
-    ],
-)
-def test_system_role_that_the_template_refuses(chat, said, speaker):
-    own, model = speaker("gemma")
-    note = explained(model, own, lambda: own.apply_chat_template(chat))["system-role"]
-    assert said in note and "first user turn" in note
-
-
-def test_system_role_that_the_template_takes(speaker):
-    own, model = speaker("qwen")
-    chat = [{"role": "system", "content": "Be brief."}, *ASKED]
-    with pitfalls.watch(model, own) as calls:
-        model.generate(**chat_of(own, chat), max_new_tokens=2)
-    assert not set(calls[-1].report.rules) & {"system-role", "generation-prompt"}
-
-
-def test_another_error_of_a_template_is_no_system_role(tiny, tokenizer):
-    own = with_template(tokenizer, "{{ 1 / 0 }}")
-    assert not explained(tiny, own, lambda: own.apply_chat_template(ASKED))
-
-
 # --- double-bos -------------------------------------------------------------------------------------------------
 
 ADDS_BOS = [name for name in MARKED if FORMATS[name][4]]
@@ -160,7 +135,8 @@ ADDS_BOS = [name for name in MARKED if FORMATS[name][4]]
 def test_double_bos_of_a_template_that_is_tokenized_again(name, speaker):
     own, model = speaker(name)
     texts = [text_of(own, chat, add_generation_prompt=True) for chat in (ASKED, AGAIN)]
-    assert repr(own.bos_token) in rules(model, own, own(texts[0], return_tensors="pt"))["double-bos"].message
+    finding = rules(model, own, own(texts[0], return_tensors="pt"))["double-bos"]
+    assert repr(own.bos_token) in finding.message and not after_fix(model, own, finding)
     assert "Row 0" in rules(model, own, bare(own, *texts))["double-bos"].message
     assert "double-bos" not in rules(model, own, bare(own, *texts, add_special_tokens=False))
 
@@ -174,7 +150,8 @@ def test_tokenizing_again_is_fine_where_it_adds_no_second_bos(name, speaker):
 
 def test_double_bos_typed_by_hand(speaker):
     own, model = speaker("llama")
-    assert "double-bos" in rules(model, own, bare(own, "<s>Once upon a time"))
+    found = rules(model, own, bare(own, "<s>Once upon a time"))
+    assert not after_fix(model, own, found["double-bos"])
     assert "double-bos" not in rules(model, own, bare(own, "<s>Once upon a time", add_special_tokens=False))
 
 
@@ -190,7 +167,7 @@ def test_padding_with_the_bos_is_no_double_bos(speaker):
 def test_missing_bos_of_a_bare_text(name, speaker):
     own, model = speaker(name)
     finding = rules(model, own, bare(own, "1, 2, 3,", add_special_tokens=False))["missing-bos"]
-    assert repr(own.bos_token) in finding.message
+    assert repr(own.bos_token) in finding.message and not after_fix(model, own, finding)
     batch = bare(own, "1, 2, 3, 4, 5", "1, 2", add_special_tokens=False)
     assert "Row 0" in rules(model, own, batch)["missing-bos"].message
     assert "missing-bos" not in rules(model, own, bare(own, "1, 2, 3, 4, 5", "1, 2"))
@@ -200,7 +177,8 @@ def test_missing_bos_of_a_bare_text(name, speaker):
 def test_missing_bos_of_a_chat(name, speaker):
     own, model = speaker(name)
     text = text_of(own, ASKED, add_generation_prompt=True).removeprefix(own.bos_token)
-    assert "missing-bos" in rules(model, own, own(text, add_special_tokens=False, return_tensors="pt"))
+    found = rules(model, own, own(text, add_special_tokens=False, return_tensors="pt"))
+    assert not after_fix(model, own, found["missing-bos"])
     assert "missing-bos" not in rules(model, own, own(text, return_tensors="pt")), "the tokenizer adds it"
 
 
@@ -219,6 +197,7 @@ def test_end_token_of_the_template_does_not_stop(name, speaker):
     own, model = speaker(name)
     finding = rules(model, own, chat_of(own, ASKED), eos_token_id=0)["end-token"]
     assert repr(FACTS[name][4]) in finding.message and "[0]" in finding.message
+    assert repr(FACTS[name][4]) in finding.fix and "end-token" not in after_fix(model, own, finding)
     assert "end-token" not in rules(model, own, chat_of(own, ASKED), eos_token_id=[0, own.eos_token_id])
 
 
@@ -226,7 +205,8 @@ def test_end_token_of_the_template_does_not_stop(name, speaker):
 def test_end_token_of_a_model_that_knows_only_the_end_of_a_text(name, speaker):
     own, model = speaker(name)
     only = variant(model, eos_token_id=own.eos_token_id)
-    assert repr(FACTS[name][4]) in rules(only, own, chat_of(own, ASKED))["end-token"].message
+    finding = rules(only, own, chat_of(own, ASKED))["end-token"]
+    assert repr(FACTS[name][4]) in finding.message and "end-token" not in after_fix(only, own, finding)
     assert "end-token" not in rules(model, own, chat_of(own, ASKED))
 
 
@@ -234,8 +214,10 @@ def test_end_token_after_the_call(tiny, tokenizer):
     chat = chat_of(tokenizer, ASKED)
     found = watched(tiny, tokenizer, chat, [80, END, 81], eos_token_id=0)["end-token"]
     assert "'<|im_end|>'" in found.message and "went on" in found.message
+    assert "end-token" not in after_fix(tiny, tokenizer, found)
     turn = "Paris.\n<|im_start|>user\nAnd"
-    assert "invented turn" in watched(tiny, tokenizer, chat, turn, max_new_tokens=7)["end-token"].message
+    found = watched(tiny, tokenizer, chat, turn, max_new_tokens=7)["end-token"]
+    assert "invented turn" in found.message and "end-token" not in after_fix(tiny, tokenizer, found)
     assert "end-token" not in watched(tiny, tokenizer, chat, [80, 81, END])
 
 
@@ -250,3 +232,76 @@ def test_no_end_token_at_all_is_a_note(tiny, tokenizer):
     endless = variant(tiny, eos_token_id=None)
     finding = rules(endless, tokenizer, bare(tokenizer, "1, 2, 3"))["end-token"]
     assert finding.severity == "note" and "only the length" in finding.message
+    assert "end-token" not in after_fix(endless, tokenizer, finding)
+
+
+@pytest.mark.parametrize("said", [None, -1, [-1]])
+def test_no_end_token_on_purpose(said, tiny, tokenizer):
+    """As in a measurement of speed."""
+    for inputs in (bare(tokenizer, "1, 2, 3"), chat_of(tokenizer, ASKED)):
+        assert "end-token" not in rules(tiny, tokenizer, inputs, eos_token_id=said)
+    assert "end-token" not in watched(tiny, tokenizer, chat_of(tokenizer, ASKED), [80, END, 81], eos_token_id=-1)
+    endless = variant(tiny, eos_token_id=None)
+    assert "end-token" not in rules(endless, tokenizer, bare(tokenizer, "1, 2, 3"), eos_token_id=said)
+
+
+# --- ended-prompt -----------------------------------------------------------------------------------------------
+
+
+def ending_all(tokenizer):
+    """A tokenizer that writes its end token behind every text."""
+    own = copy.deepcopy(tokenizer)
+    end = [(own.eos_token, own.eos_token_id)]
+    own.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {own.eos_token}", special_tokens=end)
+    return own
+
+
+@pytest.mark.parametrize("name", ["qwen", "llama-3", "zephyr", "llama"])
+def test_ended_prompt_of_a_tokenizer_that_ends_all_texts(name, speaker):
+    plain, model = speaker(name)
+    own = ending_all(plain)
+    finding = rules(model, own, bare(own, "The capital of France is"))["ended-prompt"]
+    assert finding.severity == "warning" and repr(own.eos_token) in finding.message
+    assert "ended-prompt" not in rules(model, own, bare(own, "1, 2, 3", add_special_tokens=False))
+    if own.chat_template:
+        found = rules(model, own, bare(own, text_of(own, ASKED, add_generation_prompt=True)))
+        assert "ended-prompt" in found and "generation-prompt" not in found
+        assert "ended-prompt" not in rules(model, own, chat_of(own, ASKED))
+
+
+def test_the_fix_of_ended_prompt(tiny, tokenizer):
+    inputs = bare(tokenizer, "The capital of France is<|im_end|>")
+    finding = rules(tiny, tokenizer, inputs)["ended-prompt"]
+    names = {"model": tiny, "inputs": inputs}
+    exec(finding.fix, names)
+    assert not rules(tiny, tokenizer, names["inputs"])
+
+
+def test_an_end_token_that_belongs_there(speaker, tiny, tokenizer):
+    own, model = speaker("dialogpt")
+    assert not rules(model, own, bare(own, "Does money buy happiness?<|endoftext|>"))
+    assert not rules(model, own, bare(own, "Hi<|endoftext|>Hello<|endoftext|>How are you?<|endoftext|>"))
+    own, model = speaker("gpt-2")
+    assert not rules(model, own, bare(own, "<|endoftext|>")), "a text out of nothing"
+    assert "ended-prompt" not in rules(tiny, tokenizer, ids([80, 81, 82, END, END], mask=[[1, 1, 1, 0, 0]]))
+
+
+# --- stripped-markers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS)
+@pytest.mark.parametrize("name", ["llama-3", "gemma", "qwen", "qwen-3"])
+def test_stripped_markers(name, chat, speaker):
+    own, model = speaker(name)
+    text = own.decode(chat_of(own, chat)["input_ids"][0], skip_special_tokens=True)
+    found = rules(model, own, bare(own, text))
+    assert "'user\\n" in found["stripped-markers"].message and "prompt-template" not in found
+    assert not after_fix(model, own, found["stripped-markers"])
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_markers_that_are_in_place(name, speaker):
+    own, model = speaker(name)
+    assert "stripped-markers" not in rules(model, own, chat_of(own, TALE))
+    for text in ("A user\nand an assistant\nmeet.", "system\nA group of parts that", "user: a person\nassistant: a"):
+        assert "stripped-markers" not in rules(model, own, bare(own, text))
