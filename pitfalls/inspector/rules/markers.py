@@ -252,7 +252,7 @@ def stripped_markers(call: Call) -> str | Said | None:
     """
     for n, is_chat in enumerate(call.templated):
         opening = "" if is_chat else stripped_opening(call, n)
-        if opening:
+        if opening and not (spelled_marker(call, n) or foreign_marker(call, n)):
             first = call.tokenizer.decode(sorted(call.chat.open_ids)[:1])
             return f"{name_row(call, n)} holds {opening!r} as a turn of a chat has it, without the marker {first!r}."
     return None
