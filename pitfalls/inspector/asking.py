@@ -29,6 +29,11 @@ WORD_ORDER = re.compile(  # of a question that was typed without its mark, as in
     r"(?:do|does|did|are|should|shall|may|is) (?:i|we|you|there))\b[^.!?\n]*$",
     re.IGNORECASE,
 )
+HOW_TO_ANSWER = re.compile(  # behind a question at the beginning
+    r"[^.!?\n]*\?\s+(?:please|reply|respond|answer|explain|give|write|tell|return|use|keep|be|in (?:one|two|a))\s"
+    r"(?!.*\?)",
+    re.IGNORECASE | re.DOTALL,
+)
 UNFINISHED = re.compile(  # a text that is to be completed mostly stops in the middle of a sentence
     r"(?:[=>,({\[:]|\b(?:an?|the|of|to|in|on|at|by|for|from|with|as|and|or|but|because|that|which|who|in the))$",
     re.IGNORECASE,
@@ -50,6 +55,10 @@ def asks(text: str) -> str:
         return ""
     if WORD_ORDER.match(text):
         return "a question"
-    if INSTRUCTION.match(text) or (IMPERATIVE.match(text) and re.search(r"[.!。]$|:\s", text)):
+    if (
+        INSTRUCTION.match(text)
+        or HOW_TO_ANSWER.match(text)
+        or (IMPERATIVE.match(text) and re.search(r"[.!。]$|:\s", text))
+    ):
         return "an instruction"
     return ""
