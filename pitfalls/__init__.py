@@ -4,7 +4,7 @@ The public names are imported when first used, so `import pitfalls` is fast and 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
@@ -60,6 +60,19 @@ else:
         home = _HOME[name]
         module = import_module(f"pitfalls.{home}")
         return module if home.rpartition(".")[2] == name else getattr(module, name)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext pitfalls`: watch every cell, and report under it."""
+    from pitfalls.inspector.notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    from pitfalls.inspector.notebook import unload
+
+    unload()
 
 
 def __dir__() -> list[str]:
