@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers.models.auto import modeling_auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from pitfalls.inspector.chat_format import ChatFormat, chat_format
 from pitfalls.inspector.facts import rows
@@ -129,7 +130,7 @@ def _architecture(raw: dict[str, Any], config: Any) -> dict[str, Any]:
     if name:
         generates = name in classes or name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
     code = bool(raw.get("auto_map"))
-    known = kind in modeling_auto.CONFIG_MAPPING_NAMES
+    known = kind in CONFIG_MAPPING_NAMES
     return {
         "class": name,
         "model_type": kind,
@@ -212,10 +213,10 @@ def _pad(parts: Parts) -> dict[str, Any]:
 
 
 def _window(parts: Parts) -> dict[str, Any]:
-    text = parts.text_config
+    given = [getattr(parts.text_config, name, None) for name in WINDOWS]
     limit = getattr(parts.tokenizer, "model_max_length", None)
     return {
-        "config": next((getattr(text, name) for name in WINDOWS if isinstance(getattr(text, name, None), int)), None),
+        "config": next((size for size in given if isinstance(size, int) and size > 0), None),
         "tokenizer": limit if isinstance(limit, int) and limit < NO_LIMIT else None,
     }
 

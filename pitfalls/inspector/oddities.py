@@ -20,7 +20,7 @@ from pitfalls.inspector.vocabulary import role_id, special_ids
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # have a say only where something is drawn
 SHAPING = ("num_beams", "repetition_penalty", "no_repeat_ngram_size", "penalty_alpha", "suppress_tokens",
-           "bad_words_ids", "forced_eos_token_id", "min_length", "min_new_tokens")  # fmt: skip
+           "bad_words_ids", "min_length", "min_new_tokens")  # fmt: skip
 NAMED_AFTER_CHATS = re.compile(r"(?i)(?:^|[-_.])(?:instruct|chat)(?:$|[-_.])|gemma.*-it(?:$|[-_.])")
 NEEDS_BOS = ("gemma", "gemma2", "gemma3", "gemma3_text")  # write nonsense without a BOS
 

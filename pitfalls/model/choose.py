@@ -241,7 +241,7 @@ def _small_files(name: str) -> tuple[Path, dict[str, int], dict[str, int]]:
         info = HfApi().model_info(name, files_metadata=True, timeout=20)
         HfApi().auth_check(name)
         with silenced():
-            folder = snapshot_download(name, revision=info.sha, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"])
+            folder = snapshot_download(name, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"])
     except Exception as error:
         if cached and any(cached.parent.glob("tokenizer*")):
             return cached.parent, {}, {}

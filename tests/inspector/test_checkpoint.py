@@ -537,7 +537,7 @@ def test_without_a_file_of_settings_those_of_the_config_count(tmp_path, own):
 
 
 class Info:
-    sha, safetensors = "0" * 40, None
+    safetensors = None
 
     def __init__(self, sizes):
         self.siblings = [type("File", (), {"rfilename": name, "size": size}) for name, size in sizes.items()]
@@ -671,3 +671,12 @@ def test_neutral_values_are_those_of_transformers():
 
     fresh = {name: value for name, value in vars(GenerationConfig()).items() if name in NEUTRAL and value is not None}
     assert fresh == {name: NEUTRAL[name] for name in fresh}
+
+
+def test_transformers_lists_the_classes_that_generate():
+    from transformers.models.auto import modeling_auto
+
+    from pitfalls.inspector.checkpoint import GENERATING
+
+    lists = {task: getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES", {}) for task in GENERATING}
+    assert lists["CAUSAL_LM"]["llama"] == "LlamaForCausalLM" and "t5" in lists["SEQ_TO_SEQ_CAUSAL_LM"]
