@@ -87,7 +87,8 @@ def _loading(parts: Parts) -> Iterator[Finding]:
             "The checkpoint needs Python code that comes with it: from_pretrained runs it, with all your rights, where "
             "you say trust_remote_code=True. It was not run here; read it first, and fix its version.",
             "from transformers import AutoModelForCausalLM\n"
-            f'model = AutoModelForCausalLM.from_pretrained({parts.name!r}, trust_remote_code=True, revision="main")',
+            f'model = AutoModelForCausalLM.from_pretrained({parts.name!r}, trust_remote_code=True, revision="main")\n'
+            '# better than "main": the commit that you have read',
         )
     if not built["generates"]:
         what = built["class"] or built["model_type"]
