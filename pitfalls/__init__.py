@@ -21,6 +21,8 @@ _HOME = {
     "Step": "inspector.rows",
     "check": "inspector.checking",
     "watch": "inspector.watching",
+    "inspect_model": "inspector.checkpoint",
+    "Checkpoint": "inspector.checkpoint",
     "Report": "inspector.report",
     "PitfallError": "inspector.report",
     "Finding": "inspector.report",
@@ -39,6 +41,8 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from pitfalls.inspector import catalogue as catalogue
     from pitfalls.inspector.call import Call as Call
     from pitfalls.inspector.checking import check as check
+    from pitfalls.inspector.checkpoint import Checkpoint as Checkpoint
+    from pitfalls.inspector.checkpoint import inspect_model as inspect_model
     from pitfalls.inspector.recording import record as record
     from pitfalls.inspector.report import Finding as Finding
     from pitfalls.inspector.report import PitfallError as PitfallError
