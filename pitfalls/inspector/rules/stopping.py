@@ -105,9 +105,9 @@ def _looks_at(criterion: Any) -> str | None:
     if code is None or code.co_argcount < 2:
         return None
     ids, steps = code.co_varnames[1], list(dis.get_instructions(code))
-    for n, step in enumerate(steps[:-2]):
+    for n, step in enumerate(steps[:-3]):
         loaded = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        measured = n and steps[n - 1].argval == "len" or steps[n + 2].argval in ("shape", "size")
+        measured = n and steps[n - 1].argval == "len" or steps[n + 3].argval in ("shape", "size")
         if step.opname.startswith("LOAD_FAST") and loaded[-1] == ids and steps[n + 1].argval == 0 and not measured:
             return "looks at the first row"
     names = set(code.co_names)

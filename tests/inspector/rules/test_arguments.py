@@ -11,7 +11,6 @@ from transformers import (
     EncoderDecoderModel,
     GenerationConfig,
     LlamaForCausalLM,
-    T5Config,
     TextStreamer,
 )
 from transformers import pipeline as make_pipeline
@@ -23,24 +22,6 @@ from tests.helpers import tiny_llama
 from tests.inspector.rules.calls import bare, explained, ids, rules, variant
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-# --- encoder-decoder --------------------------------------------------------------------------------------------
-
-
-def test_encoder_decoder_silences_the_other_rules(tokenizer):
-    class Model:
-        config = T5Config(d_model=8, d_ff=8, num_layers=1)
-
-    right = bare(tokenizer, "1, 2, 3", "1", padding_side="right")
-    for inputs in (right, right["input_ids"], "1, 2, 3"):
-        report = pitfalls.check(Model(), tokenizer, inputs, temperature=0.7)
-        assert report.rules == {"encoder-decoder"} and report.findings[0].severity == "note"
-
-
-def test_encoder_decoder_is_silent_for_other_models(tiny, tokenizer):
-    assert "encoder-decoder" not in rules(tiny, tokenizer, ids([50]))
-    assert "encoder-decoder" not in rules(None, tokenizer, ids([50]))
 
 
 # --- positional-inputs ------------------------------------------------------------------------------------------
@@ -105,7 +86,7 @@ def test_unknown_argument(settings, said, tiny, tokenizer):
     [
         ({"max_tokens": 5}, "max_new_tokens=5)"),
         ({"temp": 0.7, "max_new_tokens": 9}, "max_new_tokens=9, temperature=0.7, do_sample=True)"),
-        ({"n": 3, "do_sample": True}, "do_sample=True, max_new_tokens=600, num_return_sequences=3)"),
+        ({"n": 3, "do_sample": True}, "max_new_tokens=600, do_sample=True, num_return_sequences=3)"),
         ({"stop": ["."]}, "stop_strings=['.'], tokenizer=tokenizer)"),
         ({"seed": 7}, "transformers.set_seed(7)"),
         ({"frequency_penalty": 0.5}, "generate(**inputs, max_new_tokens=600)"),

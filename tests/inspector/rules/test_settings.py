@@ -159,7 +159,8 @@ def test_more_than_one_candidate(settings, tiny, tokenizer):
 @pytest.mark.parametrize(
     ("settings", "severity"),
     [({"length_penalty": 2.0}, "warning"), ({"num_beam_groups": 2}, "warning"), ({"early_stopping": True}, "note"),
-     ({"length_penalty": 0.5, "early_stopping": True, "num_beams": 1}, "warning"), ({"diversity_penalty": 1.0}, "warning")],
+     ({"length_penalty": 0.5, "early_stopping": True, "num_beams": 1}, "warning"),
+     ({"diversity_penalty": 1.0}, "warning")],
 )  # fmt: skip
 def test_ignored_beam_settings(settings, severity, tiny, tokenizer):
     found = rules(tiny, tokenizer, ids([50]), **settings)["ignored-beam-settings"]
