@@ -130,7 +130,7 @@ def conclude(
     call.error, ids = error, getattr(output, "sequences", output)
     try:
         if heard is not None:
-            call.nan_rows = heard.nan_rows
+            call.nan_rows, call.answered_for_all = heard.nan_rows, heard.answered_for_all
         if isinstance(ids, torch.Tensor) and heard is not None:
             call.output_ids, call.address = ids.to("cpu", copy=True), address(ids)
             call.rows = rows_of(call, heard)
