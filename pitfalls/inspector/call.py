@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig
 
+from pitfalls.inspector.caches import ids_in
 from pitfalls.inspector.chat_format import ChatFormat, chat_format
 from pitfalls.inspector.conversation import Conversation
 from pitfalls.inspector.given import plain, readable, token_ids, tokenizer_in, unwrapped
@@ -228,9 +229,9 @@ class Call:
     def read_inputs(self) -> None:
         """Copy the ids and the mask, and the length of a cache, now: the call changes them, or a GPU fails under it."""
         try:
-            _ = self.token_rows, self.mask, self.continues
+            _ = self.token_rows, self.mask, self.continues, self.cached_ids
         except Exception:  # tensors without numbers, such as those of a compiler that traces
-            vars(self).update(input_ids=None, token_rows=[], mask=None, continues=False)
+            vars(self).update(input_ids=None, token_rows=[], mask=None, continues=False, cached_ids=None)
 
     @property
     def given_ids(self) -> Any:
@@ -287,6 +288,11 @@ class Call:
             return None if cache is None or self.has_encoder else int(cache.get_seq_length())
         except Exception:  # a tuple, or a cache of states that have no length
             return None
+
+    @cached_property
+    def cached_ids(self) -> list[list[int]] | None:
+        """The ids in that cache, a list for each row, where earlier watched calls tell them."""
+        return ids_in(self.arguments.get("past_key_values"), self.cache_length) if self.cache_length else None
 
     @property
     def mask_width(self) -> int:

@@ -43,9 +43,18 @@ def stale_cache(call: Call) -> str | Said | None:
             f"The mask has {call.mask_width} columns, but the {held} tokens in the cache and the {width} new ones make "
             f"{held + width}: it must cover them all."
         )
-    if call.mask_width == width and held >= width:
+    if call.mask_width != width:
+        return None
+    if held >= width:
         return (
             f"The cache holds {held} tokens before this call, and the ids with their mask are {width}: they count as a "
             "text that has been read already, so the answer belongs to another text, or the call raises."
         )
+    for row, cached in zip(call.token_rows, call.cached_ids or [], strict=False):
+        if cached != row[:held]:
+            same = next(n for n, (token, other) in enumerate(zip(cached, row, strict=False)) if token != other)
+            return (
+                f"The cache holds {held} tokens of another text: only the first {same} are those of the prompt, and the "
+                "others are read in its place."
+            )
     return None
