@@ -54,7 +54,7 @@ def stale_cache(call: Call) -> str | Said | None:
         if cached != row[:held]:
             same = next(n for n, (token, other) in enumerate(zip(cached, row, strict=False)) if token != other)
             return (
-                f"The cache holds {held} tokens of another text: only the first {same} are those of the prompt, and the "
-                "others are read in its place."
+                f"The cache holds {held} tokens of another text: only the first {same} of them are the prompt's, and "
+                "the others are read in the place of its own."
             )
     return None

@@ -17,7 +17,8 @@ MISMATCH = r"(?i)(?:image|video|multimodal) features and (?:image|video|placehol
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     eyes, mouth = CLIPVisionConfig(image_size=28, patch_size=14, **sizes), LlamaConfig(vocab_size=60_000, **sizes)
-    model = LlavaForConditionalGeneration(LlavaConfig(eyes, mouth, image_token_index=59_999)).eval()
+    config = LlavaConfig(vision_config=eyes, text_config=mouth, image_token_index=59_999)
+    model = LlavaForConditionalGeneration(config).eval()
     model.generate(**inputs, pixel_values=torch.zeros(1, 3, 28, 28), max_new_tokens=5)  # text with no place for them
     """,
     fix="""
