@@ -8,7 +8,7 @@ import transformers
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
-from pitfalls.inspector.rules.weights import LOADED
+from pitfalls.inspector.rules.weights import LOADED, adapter_layers
 
 LESSON = "08_your_own_code"
 
@@ -87,14 +87,14 @@ def train_mode(call: Call) -> str | Said | None:
     """
     if getattr(call.model, "training", False):
         return "model.training is True: dropout, where the model has it, changes the answer at random."
-    if hasattr(call.model, "peft_config"):
-        dropouts = [module for module in call.model.modules()
-                    if module.training and isinstance(module, torch.nn.Dropout) and module.p]  # fmt: skip
-        if dropouts:
-            return (
-                f"The model is in evaluation mode, its adapter is not: {len(dropouts)} dropout layers "
-                f"(p={dropouts[0].p}) change the answer at random."
-            )
+    for layer in adapter_layers(call.model):
+        tables = [table for table in layer.children() if isinstance(table, torch.nn.ModuleDict)]
+        acting = [table[name] for table in tables for name in layer.active_adapters if name in table]
+        for part in acting if not (layer.disable_adapters or layer.merged) else ():
+            if isinstance(part, torch.nn.Dropout) and part.training and part.p:
+                return f"The adapter is in training mode: its dropout (p={part.p}) changes the answer at random."
+        if acting:  # all layers of an adapter are in one mode
+            break
     return None
 
 

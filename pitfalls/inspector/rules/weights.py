@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -62,10 +63,10 @@ def untrained_weights(call: Call) -> str | Said | None:
     from peft import LoraConfig, get_peft_model
     lora = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     model = get_peft_model(copy.deepcopy(model), lora).eval()
-    model.base_model.disable_adapter_layers()
+    model.base_model.disableadapter_layers()
     model.generate(**inputs, max_new_tokens=5)
     """,
-    fix="model.base_model.enable_adapter_layers()",
+    fix="model.base_model.enableadapter_layers()",
     source="https://github.com/huggingface/peft/issues/1802",
     encoders=True,
 )
@@ -73,10 +74,10 @@ def adapter_off(call: Call) -> str | Said | None:
     """The model's adapter does nothing: it is switched off, or its weights are zero.
 
     The base model answers then, and nothing says so. `with model.disable_adapter():` switches an adapter off for a
-    while; `disable_adapter_layers()` does for good. A LoRA whose B matrices are all zero was never trained, or its
+    while; `disableadapter_layers()` does for good. A LoRA whose B matrices are all zero was never trained, or its
     weights were not loaded.
     """
-    layers = _adapter_layers(call.model)
+    layers = adapter_layers(call.model)
     first = next(layers, None)
     if first is None:
         return None
@@ -92,7 +93,7 @@ def adapter_off(call: Call) -> str | Said | None:
             return Said(text, "note", "model.enable_adapters()")
         return None
     zeros: list[torch.Tensor] = []
-    for layer in (first, *layers):
+    for layer in chain([first], layers):  # mostly the first tells enough
         weights = _lora_b(call.model, layer)
         if weights is None or any(weight.is_meta or weight.any() for weight in weights):
             return None
@@ -137,8 +138,8 @@ def offloaded(call: Call) -> str | Said | None:
     return f"{count} of the {len(found)} parts of this model lie {where}: each new token waits for them."
 
 
-def _adapter_layers(model: Any) -> Iterator[Any]:
-    """The layers of PEFT in a model, one by one: mostly the first tells enough."""
+def adapter_layers(model: Any) -> Iterator[Any]:
+    """The layers of PEFT in a model, one by one, as looking for them takes a while."""
     if not hasattr(model, "peft_config"):
         return
     kind = getattr(sys.modules.get("peft.tuners.tuners_utils"), "BaseTunerLayer", ())

@@ -67,9 +67,15 @@ def test_train_mode():
 def test_train_mode_of_an_adapter_alone():
     peft = get_peft_model(tiny_llama(300), LoraConfig(target_modules=["q_proj"], lora_dropout=0.25))
     assert not peft.get_base_model().training
-    assert "1 dropout layers (p=0.25)" in rules(peft, None, ids([50]))["train-mode"].message
+    assert "its dropout (p=0.25)" in rules(peft, None, ids([50]))["train-mode"].message
     assert "train-mode" in watched(peft.get_base_model(), None, ids([50]))
     assert "train-mode" not in rules(peft.eval(), None, ids([50]))
+    peft.add_adapter("two", LoraConfig(target_modules=["q_proj", "v_proj"], lora_dropout=0.5))
+    assert "train-mode" not in rules(peft, None, ids([50])), "the new one is not active"
+    peft.set_adapter("two")
+    assert "p=0.5" in rules(peft, None, ids([50]))["train-mode"].message
+    with peft.disable_adapter():
+        assert "train-mode" not in rules(peft, None, ids([50]))
     without = get_peft_model(tiny_llama(300), LoraConfig(target_modules=["q_proj"]))
     assert without.training and "train-mode" not in rules(without, None, ids([50])), "nothing to switch off"
 
