@@ -1,5 +1,9 @@
 """Rules about the cache of keys and values that a call is given (lesson 11)."""
 
+from typing import Any
+
+import torch
+
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import Said, rule
 
@@ -19,7 +23,7 @@ output = model.generate(**inputs, max_new_tokens=50)  # all ids of the text, and
     """,
     fix=FRESH + "# one cache for several prompts: past_key_values=copy.deepcopy(cache), made of their common beginning",
     source="https://github.com/MemTensor/MemOS/issues/2301",
-    explains="0 elements|out of bounds|out of range|size of tensor|[Ss]izes of tensors|tuple|get_seq_length",
+    explains="0 elements|out of (?:bounds|range)|size of tensor|[Ss]izes of tensors|slice shapes|tuple|get_seq_length",
     encoders=True,
 )
 def stale_cache(call: Call) -> str | Said | None:
@@ -38,6 +42,9 @@ def stale_cache(call: Call) -> str | Said | None:
     held, width = call.cache_length, call.width
     if not held or not width or call.arguments.get("custom_generate") is not None:
         return None
+    rows, copies = _rows(cache), max(call.get("num_beams") or 1, call.get("num_return_sequences") or 1)
+    if rows not in (None, len(call.token_rows) * copies):
+        return f"The cache holds {rows} row{'s' * (rows > 1)} of text, this call has {len(call.token_rows) * copies}."
     if width < call.mask_width < held + width:
         return (
             f"The mask has {call.mask_width} columns, but the {held} tokens in the cache and the {width} new ones make "
@@ -58,3 +65,9 @@ def stale_cache(call: Call) -> str | Said | None:
                 "the others are read in the place of its own."
             )
     return None
+
+
+def _rows(cache: Any) -> int | None:
+    """How many rows of text a cache holds; None where that can't be seen."""
+    keys = [getattr(layer, "keys", None) for layer in getattr(cache, "layers", ())]
+    return next((each.shape[0] for each in keys if isinstance(each, torch.Tensor) and each.ndim == 4), None)

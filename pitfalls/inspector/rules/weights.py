@@ -41,7 +41,7 @@ def untrained_weights(call: Call) -> str | Said | None:
     rows = [row for row in call.rows[:4] if len(row.steps)]
     if not rows or call.arguments.get("logits_processor"):  # which may have made the scores flat
         return None
-    config: Any = call.model.config
+    config: Any = getattr(call.model, "config", None)
     config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     size, words = getattr(config, "hidden_size", None) or 0, getattr(config, "vocab_size", None) or 0
     if size <= TOY or words < 1000:  # few tokens, as those of proteins, can be nearly flat

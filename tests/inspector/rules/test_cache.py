@@ -78,6 +78,20 @@ def test_stale_cache_that_holds_other_tokens_than_a_longer_prompt(llama):
     assert "only the first 0" in found(llama, MORE * 4, cache=cache)["stale-cache"].message
 
 
+@pytest.mark.parametrize("static", [False, True])
+def test_stale_cache_of_another_number_of_rows(static, llama):
+    cache, text = filled(llama, static=static)
+    given = ids(text + MORE, text + MORE) | {"past_key_values": cache}
+    note = explained(llama, None, lambda: llama.generate(**given, max_new_tokens=2))["stale-cache"]
+    assert "holds 1 row of text, this call has 2" in note
+    cache, text = filled(llama, static=static)
+    given = ids(text + MORE) | {"past_key_values": cache, "num_return_sequences": 3, "do_sample": True}
+    assert "this call has 3" in rules(llama, None, given)["stale-cache"].message
+    if not static:
+        cache.batch_repeat_interleave(3)
+        assert "stale-cache" not in rules(llama, None, given)
+
+
 def test_stale_cache_that_is_a_tuple(llama):
     cache, _ = filled(llama)
     tuples = tuple((layer.keys, layer.values) for layer in cache.layers)
