@@ -143,7 +143,7 @@ def device(call: Call) -> str | Said | None:
         return Said("Tensors of this call are on different devices.", "error")
     if isinstance(call.error, (RuntimeError, NotImplementedError)) and where == "meta":
         text = "The model's weights are on the device meta, which holds no numbers: they were not loaded."
-        return Said(text, "error", f"{LOADED}\n{GENERATE}")
+        return Said(text, "error", f"{LOADED}{GENERATE}")
     return None
 
 
@@ -179,7 +179,7 @@ def no_generate(call: Call) -> str | Said | None:
         return f"{kind} hides the model's generate: call it on model.module."
     if re.search("(?<!Encoder)Model$|Classification$|QuestionAnswering$", kind) and hasattr(transformers, kind):
         text = f"{kind} is a model without the layer that chooses tokens: AutoModelForCausalLM loads it with one."
-        return Said(text, fix=f"{LOADED}\n{GENERATE}")
+        return Said(text, fix=f"{LOADED}{GENERATE}")
     return None
 
 

@@ -63,10 +63,10 @@ def untrained_weights(call: Call) -> str | Said | None:
     from peft import LoraConfig, get_peft_model
     lora = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     model = get_peft_model(copy.deepcopy(model), lora).eval()
-    model.base_model.disableadapter_layers()
+    model.base_model.disable_adapter_layers()
     model.generate(**inputs, max_new_tokens=5)
     """,
-    fix="model.base_model.enableadapter_layers()",
+    fix="model.base_model.enable_adapter_layers()",
     source="https://github.com/huggingface/peft/issues/1802",
     encoders=True,
 )
@@ -74,7 +74,7 @@ def adapter_off(call: Call) -> str | Said | None:
     """The model's adapter does nothing: it is switched off, or its weights are zero.
 
     The base model answers then, and nothing says so. `with model.disable_adapter():` switches an adapter off for a
-    while; `disableadapter_layers()` does for good. A LoRA whose B matrices are all zero was never trained, or its
+    while; `disable_adapter_layers()` does for good. A LoRA whose B matrices are all zero was never trained, or its
     weights were not loaded.
     """
     layers = adapter_layers(call.model)

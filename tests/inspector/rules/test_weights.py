@@ -112,7 +112,9 @@ def test_an_adapter_of_zeros():
     peft.requires_grad_(False)
     (said,) = of_adapter(peft)
     assert said.startswith("warning: ")
-    assert not of_adapter(peft.merge_and_unload())
+    names = {"model": peft}
+    exec(pitfalls.check(peft, None, ids([50])).findings[0].fix, names)
+    assert not of_adapter(names["model"])
 
 
 def test_a_second_adapter_of_zeros():
@@ -124,6 +126,8 @@ def test_a_second_adapter_of_zeros():
     peft.base_model.set_adapter([])
     (said,) = of_adapter(peft.base_model.model)
     assert "No adapter is active" in said and said.endswith("model.set_adapter('default')")
+    peft.set_adapter("default")
+    assert not of_adapter(peft)
 
 
 @pytest.mark.parametrize(
