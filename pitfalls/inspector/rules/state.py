@@ -141,7 +141,8 @@ def device(call: Call) -> str | Said | None:
         return f"The ids are on {ids.device.type}, the model is on {where}."
     if isinstance(call.error, RuntimeError) and "to be on the same device" in str(call.error):
         return Said("Tensors of this call are on different devices.", "error")
-    if isinstance(call.error, (RuntimeError, NotImplementedError)) and where == "meta":
+    offloaded = getattr(call.model, "hf_device_map", None)
+    if isinstance(call.error, RuntimeError) and where == "meta" and "meta" in str(call.error) and not offloaded:
         text = "The model's weights are on the device meta, which holds no numbers: they were not loaded."
         return Said(text, "error", f"{LOADED}{GENERATE}")
     return None

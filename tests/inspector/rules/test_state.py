@@ -136,6 +136,8 @@ def test_a_model_whose_weights_were_not_loaded():
     empty = tiny_llama(300).to("meta")
     note = explained(empty, None, lambda: empty.generate(**ids([50]), max_new_tokens=2))["device"]
     assert "they were not loaded" in note
+    error = RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    assert RULES["device"](Call(empty, error=error)) is None, "an offloaded model's weights are there too meanwhile"
 
 
 # --- no-generate ------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_an_adapter_of_zeros():
     (said,) = of_adapter(peft)
     assert said.startswith("warning: ")
     names = {"model": peft}
-    exec(pitfalls.check(peft, None, ids([50])).findings[0].fix, names)
+    exec(rules(peft, None, ids([50]))["adapter-off"].fix, names)
     assert not of_adapter(names["model"])
 
 
