@@ -122,7 +122,8 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
     "adapter-off": [
         f"{ADAPTER}model = get_peft_model(model, lora).eval()\n{GENERATE})",
         f"{ADAPTER}model = get_peft_model(model, lora).eval()\nmodel.requires_grad_(False)\n{GENERATE})",
-        f"{ADAPTER}lora.init_lora_weights = False\nmodel.add_adapter(lora)\nmodel.eval()\nmodel.disable_adapters()\n{GENERATE})",
+        f"{ADAPTER}lora.init_lora_weights = False\nmodel.add_adapter(lora)\nmodel.eval()\n"
+        f"model.disable_adapters()\n{GENERATE})",
     ],
     "train-mode": [f"{ADAPTER}lora.lora_dropout = 0.1\nmodel = get_peft_model(model, lora)\n{GENERATE})"],
     "no-generate": ["model.model.generate(**inputs)"],
