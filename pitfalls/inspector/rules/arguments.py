@@ -165,7 +165,8 @@ def stop_strings(call: Call) -> str | Said | None:
     from the checkpoint's generation_config.json.
     """
     if call.get("stop_strings") and call.arguments.get("tokenizer") is None:
-        return f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+        said = f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+        return Said(said, fix=again(call, tokenizer=Code("tokenizer")))
     return None
 
 

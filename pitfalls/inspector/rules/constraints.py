@@ -82,7 +82,8 @@ def ngrams_of_prompt(call: Call) -> str | Said | None:
             ends = forbidden in call.end_ids and row.stopped_by == "length"
             if ends or _goes_on(text, token, size):
                 said = f"no_repeat_ngram_size={size} forbade {token!r} behind {text!r}, because the prompt has it so."
-                return Said(said, fix=again(call, "no_repeat_ngram_size", repetition_penalty=1.05))
+                code = again(call, "no_repeat_ngram_size", repetition_penalty=1.05)
+                return Said(said, "note" if ends else "warning", code)  # nobody knows whether it wanted to end
     return None
 
 
