@@ -40,6 +40,7 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         f"{GENERATE}, stop=['.'])",
         f"{GENERATE}, stream=True)",
         f"{GENERATE}, quux=1)",
+        "model.generate(**inputs, config=model.generation_config)",
         "inputs['token_type_ids'] = inputs['input_ids'] * 0\nmodel.generate(**inputs, max_new_tokens=5)",
         "from transformers import GenerationConfig\n"
         "model.generate(**inputs, generation_config=GenerationConfig(max_new_token=5, temprature=0.2))",
@@ -105,6 +106,7 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         "model.generation_config.update(do_sample=True, temperature=0.6)\n"
         + PIPE + "pipe(messages, max_new_tokens=5, do_sample=True)",
     ],
+    "ngrams-of-prompt": [f"{GENERATE}, no_repeat_ngram_size=1)"],
     "bad-words": [f"{GENERATE}, bad_words_ids=[50])"],
     "temperature-zero": [
         f"{GENERATE}, temperature=0.0)",

@@ -30,6 +30,7 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
     "beam_size": "num_beams",
     "stream": "streamer",
     "seed": "transformers.set_seed",
+    "config": "generation_config",
 }
 NO_EQUIVALENT = {  # what it does elsewhere
     "frequency_penalty": "it is subtracted for each time a token stands in the answer, and 0 is neutral; "
