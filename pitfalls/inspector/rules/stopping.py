@@ -77,7 +77,8 @@ def criterion_per_row(call: Call) -> str | Said | None:
     `generate` takes a tensor with a bool for each row. A single `True` stands for all: rows that were in the middle of
     a sentence end there too.
     """
-    for criterion in call.arguments.get("stopping_criteria") or ():
+    given = call.arguments.get("stopping_criteria")
+    for criterion in given if call.answered_for_all and isinstance(given, (list, tuple)) else ():
         name = type(criterion).__name__
         cut = [n for n, row in enumerate(call.rows) if row.stopped_by == name]
         looks = _looks_at(criterion) if name in call.answered_for_all and len(cut) > 1 else None
