@@ -46,6 +46,7 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         f"{GENERATE}, stop=['.'])",
         f"{GENERATE}, stream=True)",
         f"{GENERATE}, quux=1)",
+        "model.generate(**inputs, config=model.generation_config)",
         "inputs['token_type_ids'] = inputs['input_ids'] * 0\nmodel.generate(**inputs, max_new_tokens=5)",
         "from transformers import GenerationConfig\n"
         "model.generate(**inputs, generation_config=GenerationConfig(max_new_token=5, temprature=0.2))",
@@ -89,6 +90,7 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
     "one-candidate": [
         f"{GENERATE}, do_sample=True, top_p=0.0)",
         f"{GENERATE}, do_sample=True, top_k=1, num_return_sequences=2)",
+        f"model.generation_config.top_k = 1\n{GENERATE}, do_sample=True, num_return_sequences=2)",
     ],
     "ignored-beam-settings": [f"{GENERATE}, early_stopping=True)", f"{GENERATE}, num_beam_groups=2)"],
     "removed-strategy": [
@@ -131,8 +133,17 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         RULES["image-placeholders"].mistake.partition("model.generate")[0]
         + "model.generate(inputs['input_ids'] * 0 + 59_999, max_new_tokens=5)"
     ],
+    "ngrams-of-prompt": [f"{GENERATE}, no_repeat_ngram_size=1)"],
     "bad-words": [f"{GENERATE}, bad_words_ids=[50])"],
-    "temperature-zero": [f"{GENERATE}, temperature=0.0)"],
+    "temperature-zero": [
+        f"{GENERATE}, temperature=0.0)",
+        PIPE + "pipe(messages, max_new_tokens=5, do_sample=True, temperature=0.0)",
+    ],
+    "ignored-sampling-flags": [PIPE + "pipe(messages, max_new_tokens=5, do_sample=False, top_p=0.9)"],
+    "stop-strings": [
+        f"model.generation_config.stop_strings = ['.']\n{GENERATE})",
+        PIPE + "pipe(messages, max_new_tokens=5, do_sample=False, stop_strings=['.'])",
+    ],
 }  # fmt: skip
 CASES = [(name, RULES[name].mistake) for name in RULES if name not in NO_CURE]
 CASES += [(name, code) for name, codes in VARIANTS.items() for code in codes]

@@ -30,6 +30,7 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
     "beam_size": "num_beams",
     "stream": "streamer",
     "seed": "transformers.set_seed",
+    "config": "generation_config",
 }
 NO_EQUIVALENT = {  # what it does elsewhere
     "frequency_penalty": "it is subtracted for each time a token stands in the answer, and 0 is neutral; "
@@ -165,7 +166,8 @@ def stop_strings(call: Call) -> str | Said | None:
     from the checkpoint's generation_config.json.
     """
     if call.get("stop_strings") and call.arguments.get("tokenizer") is None:
-        return f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+        said = f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+        return Said(said, fix=again(call, tokenizer=Code("tokenizer")))
     return None
 
 
