@@ -11,10 +11,11 @@ import torch
 from transformers import GenerationConfig, TextStreamer
 from transformers.generation import GenerationMixin
 
-from pitfalls.inspector.call import Call
+from pitfalls.inspector.call import ID_TYPES, Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
 
 LESSON = "08_your_own_code"
+TOKENIZED = f'inputs = tokenizer(texts[0], return_tensors="pt")\n{GENERATE}'
 OTHER_NAMES = {  # of other interfaces, and what it is called here
     "max_tokens": "max_new_tokens",
     "max_completion_tokens": "max_new_tokens",
@@ -38,7 +39,7 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
     mistake="model.generate(inputs, max_new_tokens=5)",
     fix=GENERATE,
     source="https://github.com/algorithmicsuperintelligence/optillm/pull/320",
-    explains="^(AttributeError|TypeError|ValueError|IndexError): ",
+    explains="^(AttributeError|TypeError|ValueError|IndexError): |argument #1 'indices'|Sizes of tensors must match",
     encoders=True,
 )
 def positional_inputs(call: Call) -> str | Said | None:
@@ -55,8 +56,13 @@ def positional_inputs(call: Call) -> str | Said | None:
         return "The input is text, and generate takes token ids: tokenize it first."
     if given is not None and not isinstance(given, torch.Tensor):
         return f'The input is a {type(given).__name__} and must be a tensor: give the tokenizer return_tensors="pt".'
-    if isinstance(given, torch.Tensor) and given.ndim == 1:
-        return f'The ids have shape ({len(given)},), not (rows, tokens): give the tokenizer return_tensors="pt".'
+    ids = "input_ids" in call.arguments or getattr(call.model, "main_input_name", "") == "input_ids"  # sound has others
+    if isinstance(given, torch.Tensor) and given.ndim != 2 and (ids or given.ndim == 1):
+        shape = tuple(given.shape)
+        return f'The ids have shape {shape}, not (rows, tokens): give the tokenizer return_tensors="pt".'
+    if isinstance(given, torch.Tensor) and given.numel() and ids and given.dtype not in ID_TYPES:
+        kind = str(given.dtype).removeprefix("torch.")
+        return Said(f"The ids are of type {kind}, and token ids are whole numbers: it raises.", fix=TOKENIZED)
     return None
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaForCausalLM, T5Config, TextStreamer
+from transformers import GenerationConfig, LlamaForCausalLM, TextStreamer
 from transformers import pipeline as make_pipeline
 
 import pitfalls
@@ -16,31 +16,15 @@ from tests.inspector.rules.calls import bare, explained, ids, rules, variant
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-# --- encoder-decoder --------------------------------------------------------------------------------------------
-
-
-def test_encoder_decoder_silences_the_other_rules(tokenizer):
-    class Model:
-        config = T5Config(d_model=8, d_ff=8, num_layers=1)
-
-    right = bare(tokenizer, "1, 2, 3", "1", padding_side="right")
-    for inputs in (right, right["input_ids"], "1, 2, 3"):
-        report = pitfalls.check(Model(), tokenizer, inputs, temperature=0.7)
-        assert report.rules == {"encoder-decoder"} and report.findings[0].severity == "note"
-
-
-def test_encoder_decoder_is_silent_for_other_models(tiny, tokenizer):
-    assert "encoder-decoder" not in rules(tiny, tokenizer, ids([50]))
-    assert "encoder-decoder" not in rules(None, tokenizer, ids([50]))
-
-
 # --- positional-inputs ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [("1, 2, 3", "The input is text"), (["1, 2, 3"], "The input is text"), ([[50, 51]], "is a list"),
-     (torch.tensor([50, 51]), r"shape \(2,\)")],
+     (torch.tensor([50, 51]), r"shape \(2,\)"), (torch.tensor(50), r"shape \(\)"),
+     (torch.ones(1, 1, 3, dtype=torch.long), r"shape \(1, 1, 3\)"), (torch.tensor([[5.0]]), "type float32"),
+     (torch.tensor([[True]]), "type bool")],
 )  # fmt: skip
 def test_positional_inputs(given, said, tiny, tokenizer):
     for inputs in (given, {"input_ids": given}):
