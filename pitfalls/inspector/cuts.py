@@ -4,7 +4,6 @@ import re
 
 from pitfalls.inspector.call import Call, Decoded
 from pitfalls.inspector.rule import Said
-from pitfalls.inspector.vocabulary import special_ids
 
 NATURAL_END = r"(?:[.!?。！？:;,>\])}\"`]|\n)\s*$"  # of a text that was cut off on purpose
 NATURAL_REST = r"\s*(?:\n|[<\[({#`\"]|[A-Z]\w*:)"
@@ -58,7 +57,7 @@ def _nothing(call: Call, n: int, first: int) -> Said | None:
 
 def _too_short(call: Call, n: int, last: int) -> Said | None:
     """Of a piece that begins where the answer does: whether it ends too early."""
-    special, new = special_ids(call.tokenizer) | set(call.end_ids), list(call.rows[n].new_ids)
+    special, new = call.special_ids | set(call.end_ids), list(call.rows[n].new_ids)
     while new and new[-1] in special:
         new.pop()
     read = last - call.start
@@ -84,7 +83,7 @@ def _counted(call: Call, piece: Decoded) -> str | None:
         if first in lengths and any(pad.left for pad in call.pads):
             row = prompt if lengths[prompt] == first else lengths.index(first)
             return f"which is the length of row {row} without its pads"
-        dropped = set(call.output_ids[n, pad.left : first].tolist()) - special_ids(call.tokenizer)
+        dropped = set(call.output_ids[n, pad.left : first].tolist()) - call.special_ids
         if dropped and first == len(call.token_rows):
             return "which is the number of rows"
         if dropped and first in (2, 3):

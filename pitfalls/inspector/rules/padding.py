@@ -4,7 +4,7 @@ import torch
 
 from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import Said, rule
-from pitfalls.inspector.vocabulary import role_id, special_ids
+from pitfalls.inspector.vocabulary import role_id
 
 LESSON = "06_padding_side"
 PAD_TOKEN = "tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token\n"
@@ -208,8 +208,7 @@ def pad_mismatch(call: Call) -> str | Said | None:
     pad = call.get("pad_token_id")
     if call.tokenizer is None or not isinstance(pad, int) or len(call.token_rows) < 2 or pad < 0:
         return None
-    added = getattr(call.tokenizer, "added_tokens_decoder", {}).get(pad)  # special ones without a role too
-    if pad in special_ids(call.tokenizer) or pad in call.end_ids or getattr(added, "special", False):
+    if pad in call.special_ids or pad in call.end_ids:
         return None
     if call.made and not any(pad in row[call.width :] for row in call.output_ids.tolist()):
         return None

@@ -8,7 +8,6 @@ from transformers import TextIteratorStreamer, TextStreamer
 from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.cuts import wrong_cut
 from pitfalls.inspector.rule import GENERATE, Said, rule
-from pitfalls.inspector.vocabulary import special_ids
 
 ANSWER = f"""
 {GENERATE}
@@ -143,7 +142,7 @@ def lost_marker(call: Call) -> str | Said | None:
     if piece is None or not piece.skip_special_tokens or call.has_encoder or not piece.ids:
         return None
     new = piece.ids[max(0, call.start - (piece.first or 0)) :]
-    special = special_ids(call.tokenizer)
+    special = call.special_ids
     for place, token in enumerate(new):
         if token not in special or token in {*call.end_ids, *call.pad_ids, call.chat.end_id}:
             continue
@@ -212,17 +211,16 @@ def special_tokens_kept(call: Call) -> str | Said | None:
     streamer, piece = _streamer(call), call.decoded
     if not call.made or call.tokenizer is None:
         return None
-    special = special_ids(call.tokenizer)
     if streamer is not None and "skip_special_tokens" not in streamer.decode_kwargs:
-        kept = [token for row in call.rows for token in row.new_ids if token in special]
+        kept = [token for row in call.rows for token in row.new_ids if token in call.special_ids]
         if kept:
             return Said(f"The streamer passes on {call.tokenizer.decode(kept[:1])!r}.", fix=_stream(streamer))
     if piece is None or piece.skip_special_tokens is not None:
         return None
     for row in call.output_ids[:, call.start :].tolist():
         new = piece.ids[-len(row) :] if row else []
-        kept = [token for token in new if token in special]
-        if kept and new == row:
+        kept = [token for token in new if token in call.special_ids] if new == row else []
+        if kept:
             fix = ENCODED if call.has_encoder else ANSWERS if len(call.rows) > 1 else ANSWER
             return Said(f"The decoded answer holds {call.tokenizer.decode(kept[:1])!r}.", fix=fix)
     return None
