@@ -200,7 +200,6 @@ def encoder_decoder(call: Call) -> str | Said | None:
     """,
     fix=ANSWER,
     source="https://github.com/EuroEval/EuroEval/pull/1006",
-    encoders=True,
 )
 def special_tokens_kept(call: Call) -> str | Said | None:
     """The decoded or streamed answer keeps its special tokens, such as the end token.
@@ -209,7 +208,7 @@ def special_tokens_kept(call: Call) -> str | Said | None:
     purpose, say `skip_special_tokens=False`. Seen by `watch`.
     """
     streamer, piece = _streamer(call), call.decoded
-    if not call.made or call.tokenizer is None:
+    if not call.made or call.tokenizer is None or call.has_encoder:
         return None
     if streamer is not None and "skip_special_tokens" not in streamer.decode_kwargs:
         kept = [token for row in call.rows for token in row.new_ids if token in call.special_ids]
@@ -221,7 +220,7 @@ def special_tokens_kept(call: Call) -> str | Said | None:
         new = piece.ids[-len(row) :] if row else []
         kept = [token for token in new if token in call.special_ids] if new == row else []
         if kept:
-            fix = ENCODED if call.has_encoder else ANSWERS if len(call.rows) > 1 else ANSWER
+            fix = ANSWERS if len(call.rows) > 1 else ANSWER
             return Said(f"The decoded answer holds {call.tokenizer.decode(kept[:1])!r}.", fix=fix)
     return None
 

@@ -389,11 +389,3 @@ def test_special_tokens_kept_by_a_streamer(kind, tiny, tokenizer, capsys):
     assert not watched(tiny, tokenizer, inputs, [80, 81], streamer=kind(tokenizer, skip_prompt=True))
     for skip in (True, False):
         assert not watched(tiny, tokenizer, inputs, [80, END], streamer=kind(tokenizer, skip_special_tokens=skip))
-
-
-def test_special_tokens_kept_of_a_model_with_an_encoder(bart, tokenizer):
-    with pitfalls.watch(bart, tokenizer) as calls:
-        output = bart.generate(**bare(tokenizer, "1, 2"), max_new_tokens=4, logits_processor=[Script(1, [80, END])])
-        tokenizer.decode(output[0])
-    found = {finding.rule: finding for finding in calls[-1].report}["special-tokens-kept"]
-    assert "'<|im_end|>'" in found.message and "output[0]," in found.fix
