@@ -4,7 +4,7 @@ The public names are imported when first used, so `import pitfalls` is fast and 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
@@ -21,6 +21,8 @@ _HOME = {
     "Step": "inspector.rows",
     "check": "inspector.checking",
     "watch": "inspector.watching",
+    "inspect_model": "inspector.checkpoint",
+    "Checkpoint": "inspector.checkpoint",
     "Report": "inspector.report",
     "PitfallError": "inspector.report",
     "Finding": "inspector.report",
@@ -39,6 +41,8 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from pitfalls.inspector import catalogue as catalogue
     from pitfalls.inspector.call import Call as Call
     from pitfalls.inspector.checking import check as check
+    from pitfalls.inspector.checkpoint import Checkpoint as Checkpoint
+    from pitfalls.inspector.checkpoint import inspect_model as inspect_model
     from pitfalls.inspector.recording import record as record
     from pitfalls.inspector.report import Finding as Finding
     from pitfalls.inspector.report import PitfallError as PitfallError
@@ -60,6 +64,19 @@ else:
         home = _HOME[name]
         module = import_module(f"pitfalls.{home}")
         return module if home.rpartition(".")[2] == name else getattr(module, name)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext pitfalls`: watch every cell, and report under it."""
+    from pitfalls.inspector.notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    from pitfalls.inspector.notebook import unload
+
+    unload()
 
 
 def __dir__() -> list[str]:

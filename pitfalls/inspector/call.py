@@ -10,6 +10,7 @@
 """
 
 import copy
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -74,6 +75,7 @@ class Call:
     output_ids: torch.Tensor | None = None  # (rows, prompt + new tokens): what `generate` returned
     rows: list[Row] = field(default_factory=list)
     error: BaseException | None = None
+    answered_for_all: set[str] = field(default_factory=set)  # criteria that ended several rows by one answer
     nan_rows: list[int] = field(default_factory=list)  # rows for which a logit was not a number
     decoded: Decoded | None = None
     conversations: list[Conversation | None] = field(default_factory=list)  # of each row, where it was heard
@@ -203,8 +205,8 @@ class Call:
     def budget(self) -> int:
         """New tokens allowed; can be negative."""
         new, total = self.get("max_new_tokens"), self.get("max_length")
-        if isinstance(new, int):
-            return new
+        if isinstance(new, (int, float)):  # 12.0 works
+            return math.ceil(new)
         if self.has_encoder:
             return total - self.start if isinstance(total, int) else DEFAULT_BUDGET
         embeddings = self.arguments.get("inputs_embeds")

@@ -28,6 +28,7 @@ class Heard:
         lines_up = mode in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
         self.processor = _Listener(call.end_ids, lines_up)
         self.votes: dict[int, str] = {}  # hash of a row's ids: the criterion that said stop for it
+        self.answered_for_all: set[str] = set()  # criteria that said so for several rows by one answer
 
     @classmethod
     def of(cls, call: Call) -> "Heard | None":
@@ -48,7 +49,7 @@ class Heard:
         criteria = args[CRITERIA] if len(args) > CRITERIA else kwargs.get("stopping_criteria")
         if isinstance(criteria, (list, tuple)) and criteria:
             # of a type of its own, generate puts the caller's in the place of its own: those stay as they are
-            wrapped = [each if type(each) in STOP_NAMES else _Vote(each, self.votes) for each in criteria]
+            wrapped = [each if type(each) in STOP_NAMES else _Vote(each, self) for each in criteria]
             args, kwargs = _replaced(args, kwargs, CRITERIA, "stopping_criteria", StoppingCriteriaList(wrapped))
         return args, kwargs
 
@@ -75,8 +76,8 @@ def _replaced(args: Arguments, kwargs: Keywords, place: int, name: str, value: A
 class _Vote(StoppingCriteria):
     """A criterion of the caller; notes the ids of the rows for which it said stop."""
 
-    def __init__(self, criterion: StoppingCriteria, votes: dict[int, str]):
-        self.criterion, self.votes = criterion, votes
+    def __init__(self, criterion: StoppingCriteria, heard: Heard):
+        self.criterion, self.votes, self.answered_for_all = criterion, heard.votes, heard.answered_for_all
 
     def __getattr__(self, name: str) -> Any:
         """`generate` pads rows that have ended only where a criterion has `eos_token_id`."""
@@ -89,6 +90,8 @@ class _Vote(StoppingCriteria):
         stopped = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device) | said  # it may be one bool
         for ids in input_ids[stopped].tolist():
             self.votes.setdefault(hash(tuple(ids)), type(self.criterion).__name__)
+        if len(input_ids) > 1 and torch.as_tensor(said).numel() == 1 and stopped.any():
+            self.answered_for_all.add(type(self.criterion).__name__)
         return said
 
 

@@ -15,12 +15,13 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.decoding import address
 from pitfalls.inspector.listening import Heard
-from pitfalls.inspector.report import Report
+from pitfalls.inspector.report import Finding, Report, as_text
 from pitfalls.inspector.rows import rows_of
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
 
 SAYS = "\npitfalls says:\n"
+SHOWN = 3  # places of a finding
 RECENT = 8  # calls whose output may still be decoded
 LIBRARIES = ("transformers", "transformers_modules", "torch", "pitfalls")  # the second: code that came with a model
 INSIDE = threading.local()  # of each thread: .generate, .decode: whether it is in one; .pipeline, .rendering: its own
@@ -37,6 +38,29 @@ class Calls(list[Call]):
     @property
     def report(self) -> Report:
         return Report(finding for report in (self.outside, *(call.report for call in self)) for finding in report)
+
+    def found(self) -> list[tuple[Finding, list[str]]]:
+        """Each finding once, the most severe first, with all the places where it was made."""
+        places: dict[str, list[str]] = {}
+        for n, call in enumerate(self):
+            for finding in call.report:
+                places.setdefault(finding.rule, []).append(f"call {n}" + f" at {call.place}" * bool(call.place))
+        return [(finding, places.get(finding.rule, [])) for finding in self.report]
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """One dict per finding, for a log, with `places`."""
+        return [{**finding.as_dict(), "places": places} for finding, places in self.found()]
+
+    def summary(self) -> str:
+        """How many calls there were, and each finding once with where it was made."""
+        found = self.found()
+        lines = [f"{len(self)} generate call{'s' * (len(self) != 1)}, {'no pitfall' if not found else 'found:'}"]
+        for finding, places in found:
+            lines.append(as_text(finding))
+            if places:
+                more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+                lines.append(f"  made in: {', '.join(places[:SHOWN])}{more}")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return "\n".join(f"call {n}: {call!r}" for n, call in enumerate(self)) or "No generate call was seen."
@@ -106,7 +130,7 @@ def conclude(
     call.error, ids = error, getattr(output, "sequences", output)
     try:
         if heard is not None:
-            call.nan_rows = heard.nan_rows
+            call.nan_rows, call.answered_for_all = heard.nan_rows, heard.answered_for_all
         if isinstance(ids, torch.Tensor) and heard is not None:
             call.output_ids, call.address = ids.to("cpu", copy=True), address(ids)
             call.rows = rows_of(call, heard)

@@ -11,6 +11,7 @@ call raises, its exception goes up as it is, with a note that explains it.
 import functools
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -22,6 +23,7 @@ from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules, selected
+from pitfalls.inspector.importing import Awaited
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.patching import Patch
 from pitfalls.inspector.rules import RULES
@@ -29,6 +31,7 @@ from pitfalls.inspector.tokenizer_calls import ENCODINGS, TOKENIZER_CALLS, conve
 from pitfalls.inspector.tokenizing import frames_of_caller, place, whose
 from pitfalls.inspector.watcher import INSIDE, LOCK, WATCHERS, Calls, Watcher, conclude, explain, looking
 
+PIPELINES = "transformers.pipelines.base"
 _SIGNATURE = inspect.signature(GenerationMixin.generate)  # now, before anyone replaces it
 _log = logging.getLogger("pitfalls")
 
@@ -184,11 +187,20 @@ def _tokenizer_of(arguments: dict[str, Any], pipeline: Any) -> Any:
 
 
 @functools.cache
-def _pipelines() -> Patch:
+def _forward() -> Patch:
     """While it is open, a thread knows the pipeline that it is in; `forward` also runs for results one by one."""
-    from transformers import Pipeline  # a third of a second, and `record` does without it
+    return Patch(sys.modules[PIPELINES].Pipeline, "forward", _watched_pipeline)
 
-    return Patch(Pipeline, "forward", _watched_pipeline)
+
+@contextmanager
+def _pipelines() -> Iterator[None]:
+    """Look into pipelines from when they are imported: that takes a third of a second, and many do without."""
+    with ExitStack() as block:
+        awaited = Awaited(PIPELINES, lambda: block.enter_context(_forward()))
+        try:
+            yield
+        finally:
+            awaited.cancel()
 
 
 def _watched_pipeline(original: Callable[..., Any], pipeline: Any, inputs: Any, /, **kwargs: Any) -> Any:

@@ -4,17 +4,23 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pitfalls import __version__
 from pitfalls.extra import course_extra
 from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded
+from pitfalls.silence import silenced
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 BYTES_PER_WEIGHT = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+SMALL_FILES = [  # of a checkpoint: all that is not weights
+    "*config.json", "*.index.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*",
+    "vocab*", "merges.txt", "*.tiktoken", "*.model",
+]  # fmt: skip
 BYTES_IN_4_BIT = 0.6  # 4 bits a weight, its quantization constants, and embeddings that stay in 16 bits
 
 # The form of conversation that zephyr-7b-alpha was trained on (its model card shows it), to lend to base models.
@@ -127,52 +133,37 @@ def _about_gpu() -> str:
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        if any(folder.glob("*.gguf")):
-            hint = "It holds a GGUF file: load that with `from_pretrained(folder, gguf_file=…)`."
-        elif (folder / "adapter_config.json").is_file():
-            hint = "It holds an adapter (PEFT): give the base model here, and load the adapter with `peft`."
-        else:
-            hint = "Give the folder that `save_pretrained` wrote, or a Hub id ('owner/name')."
-        raise ModelError(f"{folder} holds no model: there is no config.json in it. {hint}")
-    _config(folder)
+        raise ModelError(_no_config(str(folder), [path.name for path in folder.iterdir()]))
+    read_config(folder)
     if not _weights(folder):
         raise ModelError(
             f"{folder} has a config.json but not all of its weights (*.safetensors). Save or copy it again."
         )
 
 
+def _no_config(name: str, files: Iterable[str]) -> str:
+    """Why a folder or repository without a config.json is no model, and what to do with what it holds."""
+    if any(file.endswith(".gguf") for file in files):
+        hint = "It holds a GGUF file: load that with `from_pretrained(folder, gguf_file=…)`."
+    elif "adapter_config.json" in files:
+        hint = "It holds an adapter (PEFT): give the base model here, and load the adapter with `peft`."
+    else:
+        hint = "Give the folder that `save_pretrained` wrote, or a Hub id ('owner/name')."
+    return f"{name} holds no model: there is no config.json in it. {hint}"
+
+
 def _check_hub(name: str) -> tuple[float, str]:
     """Bytes and dtype of the weights; from the local Hub cache where the model is complete, else asked of the Hub."""
-    from huggingface_hub import HfApi, errors, try_to_load_from_cache
+    from huggingface_hub import HfApi
 
-    try:
-        config = try_to_load_from_cache(name, "config.json")
-    except errors.HFValidationError:
-        raise ModelError(f"There is no folder {name!r}, and a Hub id looks like 'owner/name'.") from None
-    if isinstance(config, str) and _weights(Path(config).parent):
-        return _size_of_folder(Path(config).parent)
+    config = _cached_config(name)
+    if config and _weights(config.parent):
+        return _size_of_folder(config.parent)
     try:
         info = HfApi().model_info(name, timeout=20)
         HfApi().auth_check(name)
-    except errors.GatedRepoError:
-        raise ModelError(
-            f"{name} is gated: open its page on the Hub, accept the terms, then run `hf auth login` here."
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise ModelError(
-            f"There is no model {name!r} on the Hub, nor a folder of that name. "
-            "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
-        ) from None
-    except Exception as error:  # whichever HTTP client the Hub library uses today, the reader's question is the same
-        if getattr(getattr(error, "response", None), "status_code", None) == 401:
-            raise ModelError(
-                f"The Hub does not know the token of this machine, so it gives it nothing, not even {name}. Run "
-                "`hf auth login` with a new token, or `hf auth logout`; a variable HF_TOKEN comes before both."
-            ) from None
-        raise ModelError(
-            f"{name} is not in this machine's Hub cache, and the Hub did not answer ({type(error).__name__}). "
-            "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither."
-        ) from None
+    except Exception as error:
+        raise ModelError(_about_hub(name, error)) from None
     counts = info.safetensors.parameters if info.safetensors else {}
     sizes = {"F64": 8, "F32": 4, "I64": 8, "I32": 4, "BF16": 2, "F16": 2}
     stored = sum(count * sizes.get(kind, 1) for kind, count in counts.items())
@@ -180,13 +171,92 @@ def _check_hub(name: str) -> tuple[float, str]:
     return stored, kinds.get(max(counts, key=lambda kind: counts[kind]), "quantized") if counts else "unknown"
 
 
+def _cached_config(name: str) -> Path | None:
+    """The config.json of a model in the local Hub cache."""
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except errors.HFValidationError:
+        raise ModelError(f"There is no folder {name!r}, and a Hub id looks like 'owner/name'.") from None
+    return Path(config) if isinstance(config, str) else None
+
+
+def _about_hub(name: str, error: Exception) -> str:
+    """What the Hub's refusal means, and what to do next."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{name} is gated: open its page on the Hub, accept the terms, then run `hf auth login` here."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"There is no model {name!r} on the Hub, nor a folder of that name. "
+            "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
+        )
+    # whichever HTTP client the Hub library uses today, the reader's question is the same
+    if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        return (
+            f"The Hub does not know the token of this machine, so it gives it nothing, not even {name}. Run "
+            "`hf auth login` with a new token, or `hf auth logout`; a variable HF_TOKEN comes before both."
+        )
+    return (
+        f"{name} is not in this machine's Hub cache, and the Hub did not answer ({type(error).__name__}). "
+        "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither."
+    )
+
+
+def without_weights(name: str | os.PathLike[str]) -> tuple[Path, dict[str, int], dict[str, int]]:
+    """The folder with a model's configuration and tokenizer, for who wants to look at them and at nothing else.
+
+    A Hub id that the cache does not hold whole is asked for its small files only. What the Hub then says of the others
+    comes with it: their sizes in bytes by name, and the numbers of weights by dtype; both empty for a folder.
+
+    Raises `ModelError` where there is none.
+    """
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        raise ModelError(f"{name!r} is no model. Give a Hub id ('owner/name') or a folder.")
+    folder, sizes, counts = Path(os.path.expanduser(name)), dict[str, int](), dict[str, int]()
+    if os.path.isfile(folder):
+        raise ModelError(f"{folder} is a file: give the folder that it lies in, with its config.json.")
+    if os.path.exists(folder):
+        try:
+            files = os.listdir(folder)
+        except OSError as error:
+            raise ModelError(f"{folder} can't be read ({error.strerror or error}).") from None
+    else:
+        folder, sizes, counts = _small_files(str(name))
+        files = list(sizes)
+    if not (folder / "config.json").is_file():
+        raise ModelError(_no_config(str(name), files))
+    return folder, sizes, counts
+
+
+def _small_files(name: str) -> tuple[Path, dict[str, int], dict[str, int]]:
+    from huggingface_hub import HfApi, snapshot_download
+
+    cached = _cached_config(name)
+    if cached and _weights(cached.parent):
+        return cached.parent, {}, {}
+    try:
+        info = HfApi().model_info(name, files_metadata=True, timeout=20)
+        HfApi().auth_check(name)
+        with silenced():
+            folder = snapshot_download(name, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"])
+    except Exception as error:
+        if cached and any(cached.parent.glob("tokenizer*")):
+            return cached.parent, {}, {}
+        raise ModelError(_about_hub(name, error)) from None
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    return Path(folder), sizes, dict(info.safetensors.parameters) if info.safetensors else {}
+
+
 def _size_of_folder(folder: Path) -> tuple[float, str]:
-    config = _config(folder)
+    config = read_config(folder)
     dtype = "quantized" if "quantization_config" in config else config.get("dtype") or config.get("torch_dtype")
     return sum(path.stat().st_size for path in _weights(folder)), dtype or "float32"
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     try:
         return {**json.loads((folder / "config.json").read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):

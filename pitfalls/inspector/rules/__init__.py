@@ -15,13 +15,16 @@ from pitfalls.inspector.rules import (
     lengths,
     markers,
     padding,
+    settings,
     state,
+    stopping,
     template,
     text,
 )
 
 MODULES = (
-    lengths, decoding, constraints, padding, template, conversations, markers, arguments, cache, images, state, text,
+    lengths, decoding, settings, stopping, constraints, padding, template, conversations, markers, arguments, cache,
+    images, state, text,
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {

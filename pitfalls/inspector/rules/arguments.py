@@ -11,26 +11,34 @@ import torch
 from transformers import GenerationConfig, TextStreamer
 from transformers.generation import GenerationMixin
 
+from pitfalls.inspector.again import BEAM_SETTINGS, Code, again
 from pitfalls.inspector.call import ID_TYPES, Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
+from pitfalls.inspector.vocabulary import role_id
 
 LESSON = "08_your_own_code"
-TOKENIZED = f'inputs = tokenizer(texts[0], return_tensors="pt")\n{GENERATE}'
 OTHER_NAMES = {  # of other interfaces, and what it is called here
     "max_tokens": "max_new_tokens",
     "max_completion_tokens": "max_new_tokens",
     "max_gen_len": "max_new_tokens",
+    "min_tokens": "min_new_tokens",
     "n": "num_return_sequences",
-    "best_of": "num_beams",
     "stop": "stop_strings",
     "stop_sequences": "stop_strings",
-    "frequency_penalty": "repetition_penalty",
-    "presence_penalty": "repetition_penalty",
+    "repeat_penalty": "repetition_penalty",
     "temp": "temperature",
     "beam_size": "num_beams",
     "stream": "streamer",
     "seed": "transformers.set_seed",
 }
+NO_EQUIVALENT = {  # what it does elsewhere
+    "frequency_penalty": "it is subtracted for each time a token stands in the answer, and 0 is neutral; "
+    "repetition_penalty divides, counts the prompt too, and is neutral at 1",
+    "presence_penalty": "it is subtracted once from each token of the answer, and 0 is neutral; "
+    "repetition_penalty divides, counts the prompt too, and is neutral at 1",
+    "best_of": "it draws several answers and returns the likeliest; beams are not drawn",
+}
+NEAR = 0.88  # of 1: how alike two names are when one is taken for the other misspelt; `pad_token` is not
 
 
 @rule(
@@ -52,18 +60,20 @@ def positional_inputs(call: Call) -> str | Said | None:
     if isinstance(given, Mapping) or _asked_a_batch_encoding(call.error):
         name = type(given).__name__ if isinstance(given, Mapping) else "BatchEncoding"
         return f'A {name} stands where a tensor of ids belongs: write `**inputs`, or `inputs["input_ids"]`.'
+    said = None
     if isinstance(given, str) or (isinstance(given, (list, tuple)) and given and isinstance(given[0], str)):
-        return "The input is text, and generate takes token ids: tokenize it first."
-    if given is not None and not isinstance(given, torch.Tensor):
-        return f'The input is a {type(given).__name__} and must be a tensor: give the tokenizer return_tensors="pt".'
-    ids = "input_ids" in call.arguments or getattr(call.model, "main_input_name", "") == "input_ids"  # sound has others
-    if isinstance(given, torch.Tensor) and given.ndim != 2 and (ids or given.ndim == 1):
-        shape = tuple(given.shape)
-        return f'The ids have shape {shape}, not (rows, tokens): give the tokenizer return_tensors="pt".'
-    if isinstance(given, torch.Tensor) and given.numel() and ids and given.dtype not in ID_TYPES:
-        kind = str(given.dtype).removeprefix("torch.")
-        return Said(f"The ids are of type {kind}, and token ids are whole numbers: it raises.", fix=TOKENIZED)
-    return None
+        said = "The input is text, and generate takes token ids: tokenize it first."
+    elif given is not None and not isinstance(given, torch.Tensor):
+        said = f'The input is a {type(given).__name__} and must be a tensor: give the tokenizer return_tensors="pt".'
+    elif isinstance(given, torch.Tensor):
+        named = "input_ids" in call.arguments or getattr(call.model, "main_input_name", "") == "input_ids"
+        if given.ndim == 1 or (given.ndim != 2 and named):  # sound has other shapes
+            shape = tuple(given.shape)
+            said = f'The ids have shape {shape}, not (rows, tokens): give the tokenizer return_tensors="pt".'
+        elif named and given.numel() and given.dtype not in ID_TYPES:
+            kind = str(given.dtype).removeprefix("torch.")
+            said = f"The ids are of type {kind}, and token ids are whole numbers: it raises."
+    return said and Said(said, fix=_tokenized(call, given))
 
 
 @rule(
@@ -83,18 +93,29 @@ def unknown_argument(call: Call) -> str | Said | None:
     """
     if call.model is None or not hasattr(call.model, "prepare_inputs_for_generation"):
         return None
-    if isinstance(call.arguments.get("generation_config"), Mapping):
+    config = call.arguments.get("generation_config")
+    if isinstance(config, Mapping):
         return "generation_config is a dictionary: write GenerationConfig(**settings), or give the settings by name."
     kind: Any = type(call.model)
-    known = _known_arguments(kind)
+    known = _known_arguments(kind) | (_of_encoder(call.model) if call.has_encoder else set())
     unknown = [name for name, value in call.arguments.items() if value is not None and name not in known]
-    for name in unknown:
-        if name == "token_type_ids":
-            return "This model takes no token_type_ids: give the tokenizer return_token_type_ids=False."
-        near = OTHER_NAMES.get(name) or next(
-            iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.7)), None
+    if "token_type_ids" in unknown:
+        said = "This model takes no token_type_ids: give the tokenizer return_token_type_ids=False."
+        return Said(said, fix=f'inputs.pop("token_type_ids", None)\n{again(call)}')
+    if unknown:
+        name = unknown[0]
+        if name in NO_EQUIVALENT:
+            return Said(f"generate takes no {name!r}, and has no equivalent: {NO_EQUIVALENT[name]}.", fix=again(call))
+        near = _near(name, known)
+        return Said(
+            f"generate takes no {name!r}" + (f"; here it is {near!r}." if near else "."),
+            fix=_renamed(call, {other: call.arguments[other] for other in unknown}, known),
         )
-        return f"generate takes no {name!r}" + (f"; here it is {near!r}." if near else ".")
+    kept = {name: value for name, value in _misspelt(call).items() if _near(name, known)}
+    if kept:
+        said = ", ".join(f"{name!r} (here it is {_near(name, known)!r})" for name in kept)
+        return Said(f"The generation_config has {said}: it keeps any name, and nothing reads this one.", "warning",
+                    _renamed(call, kept, known))  # fmt: skip
     return None
 
 
@@ -108,7 +129,9 @@ def unknown_argument(call: Call) -> str | Said | None:
     fix="""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     model = AutoModelForCausalLM.from_pretrained(
-        model.name_or_path, device_map="auto", quantization_config=BitsAndBytesConfig(load_in_4bit=True)
+        model.name_or_path,
+        device_map="auto",
+        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
     )
     """,
     source="https://github.com/hiyouga/LlamaFactory/issues/4157",
@@ -124,7 +147,11 @@ def removed_keyword(call: Call) -> str | Said | None:
     if isinstance(call.error, (TypeError, ValueError)):
         found = re.search(r"load_in_[48]bit", str(call.error))
         if found:
-            return f"{found[0]} belongs into quantization_config=BitsAndBytesConfig({found[0]}=True)."
+            said = f"{found[0]} belongs into quantization_config=BitsAndBytesConfig({found[0]}=True)."
+            eight = str(removed_keyword.fix).replace(
+                'load_in_4bit=True, bnb_4bit_quant_type="nf4"', "load_in_8bit=True"
+            )
+            return Said(said, fix=eight if found[0] == "load_in_8bit" else None)
     return None
 
 
@@ -173,12 +200,18 @@ def streamer(call: Call) -> str | Said | None:
     if call.arguments.get("streamer") is None:
         return None
     beams, copies = call.get("num_beams") or 1, call.get("num_return_sequences") or 1
+    rows = max(1, len(call.token_rows))
+    said = None
     if isinstance(beams, int) and beams > 1:
-        return f"A streamer can't follow num_beams={beams}: generate raises."
-    one_row = isinstance(call.arguments["streamer"], TextStreamer)  # others may take a batch
-    if one_row and (len(call.token_rows) > 1 or copies != 1):
-        return f"A streamer follows one row, and this call has {len(call.token_rows) * copies}: it raises."
-    return None
+        said = f"A streamer can't follow num_beams={beams}: generate raises."
+    elif isinstance(call.arguments["streamer"], TextStreamer) and (rows > 1 or copies != 1):  # others may take a batch
+        said = f"A streamer follows one row, and this call has {rows * copies}: it raises."
+    if said is None:
+        return None
+    code = again(call, "num_return_sequences", *BEAM_SETTINGS, streamer=Code("TextStreamer(tokenizer)"))
+    first = "one = {name: tensor[:1] for name, tensor in inputs.items()}\n"
+    code = first + code.replace("**inputs", "**one") if rows > 1 else code
+    return Said(said, fix=f"from transformers import TextStreamer\n{code}")
 
 
 @functools.lru_cache
@@ -214,3 +247,65 @@ def _asked_a_batch_encoding(error: BaseException | None) -> bool:
     while trace.tb_next:
         trace = trace.tb_next
     return type(trace.tb_frame.f_locals.get("self")).__name__ == "BatchEncoding"
+
+
+def _near(name: str, known: set[str]) -> str | None:
+    """What a name that `generate` does not know is called here."""
+    if name in OTHER_NAMES or name in NO_EQUIVALENT:
+        return OTHER_NAMES.get(name)
+    return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.7)), None)
+
+
+def _misspelt(call: Call) -> dict[str, Any]:
+    """What the caller's configuration holds under names like those of settings, and the checkpoint's does not."""
+    config = call.arguments.get("generation_config")
+    own = vars(config) if isinstance(config, GenerationConfig) else {}
+    settings, checkpoint = list(vars(GenerationConfig())), vars(call.defaults) if call.defaults else {}
+    return {
+        name: value
+        for name, value in own.items()
+        if name[0] != "_" and value is not None and name not in settings and name not in checkpoint
+        if name in OTHER_NAMES or difflib.get_close_matches(name, settings, n=1, cutoff=NEAR)
+    }
+
+
+def _renamed(call: Call, unknown: dict[str, Any], known: set[str]) -> str:
+    """The call with the settings under the names that they have here."""
+    settings: dict[str, Any] = {}
+    first = ""
+    for name, value in unknown.items():
+        near = _near(name, known)
+        if name == "seed":
+            first = f"import transformers\ntransformers.set_seed({value!r})\n"
+        elif near == "streamer":
+            first += "from transformers import TextStreamer\n"
+            settings[near] = Code("TextStreamer(tokenizer)")
+        elif near in vars(GenerationConfig()) and isinstance(value, (bool, int, float, str, list)):
+            settings[near] = value
+    if settings.keys() & {"temperature", "top_p", "top_k", "num_return_sequences"} and not call.samples:
+        settings["do_sample"] = True
+    return first + again(call, **settings)
+
+
+def _tokenized(call: Call, given: Any) -> str:
+    """Code that makes ids of texts, for a call that was given something else."""
+    padded = 'padding=True, return_tensors="pt"' if call.has_encoder else (
+        'padding=True, padding_side="left", return_tensors="pt"'
+    )  # fmt: skip
+    pad = "" if role_id(call.tokenizer, "pad") is not None else "tokenizer.pad_token = tokenizer.eos_token\n"
+    one = isinstance(given, str)
+    made = (
+        'inputs = tokenizer(texts[0], return_tensors="pt")\n' if one else f"{pad}inputs = tokenizer(texts, {padded})\n"
+    )
+    return made + again(call)
+
+
+def _of_encoder(model: Any) -> set[str]:
+    """What the encoder takes, and the decoder under `decoder_`: generate hands that on."""
+    inner = getattr(model, getattr(model, "base_model_prefix", "") or "base_model", None)
+    taken: set[str] = set()
+    for part, prefix in (("encoder", ""), ("decoder", "decoder_")):
+        module = getattr(model, part, None) or getattr(inner, part, None)
+        if module is not None:
+            taken |= {prefix + name for name in inspect.signature(module.forward).parameters}
+    return taken

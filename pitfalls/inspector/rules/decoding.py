@@ -1,5 +1,6 @@
 """Rules about how the next token is chosen (lesson 5)."""
 
+from pitfalls.inspector.again import BEAM_SETTINGS, again
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import Said, rule
 
@@ -16,6 +17,10 @@ IDLE = {  # values that change nothing, or that another rule speaks about (a tem
 LONGEST_LOOP = 60  # tokens
 LOOP_TURNS, LOOP_TOKENS = 3, 18  # a loop is seen when it turned so often, over so many tokens
 STRONG_PENALTY = 1.1
+FAR_PENALTY = 1.8  # lowers every word that has occurred so much that sentences go elsewhere
+FEW = 10  # new tokens that are too few to count
+UNLIKELY = 0.4  # share of them that were not among the ten likeliest; at temperature 1 it is at most 0.2
+REPEATED = 0.3  # share of token pairs that a text has twice
 ALIKE = 0.6  # share of token pairs that two returned sequences have in common
 
 
@@ -96,37 +101,33 @@ def temperature_zero(call: Call) -> str | Said | None:
 @rule(
     "warning",
     LESSON,
-    mistake='model.generate(**inputs, max_new_tokens=5, do_sample="False")',
+    mistake="model.generate(**inputs, max_new_tokens=20, do_sample=True, temperature=2.0, top_k=0)",
     fix=SAMPLE,
-    source="https://huggingface.co/docs/transformers/main_classes/text_generation#transformers.GenerationConfig",
-    explains="^(TypeError|ValueError): ",
+    source="https://github.com/karpathy/llama2.c/issues/200",
     encoders=True,
 )
-def invalid_setting(call: Call) -> str | Said | None:
-    """A sampling setting has a value that means something else than it seems to.
+def high_temperature(call: Call) -> str | Said | None:
+    """A high temperature with little or nothing to filter unlikely tokens: the text falls apart.
 
-    `do_sample="False"` is a text, and any text is true, so the call samples. `top_p` is a share from 0 to 1, and 1.5
-    switches it off; so does a text in place of a number, where it does not raise.
+    At 2.0 the tens of thousands of unlikely tokens together weigh more than the likely ones. Without top-k, top-p or
+    min-p any of them may be drawn. `generate` has top_k=50 unless the call or the model says otherwise, so often only a
+    `top_k=0` lets it happen; but from 1.3 on 50 may be too many. After the call, what was drawn is counted.
     """
-    sample = call.get("do_sample")
-    if isinstance(sample, str):
-        return f"do_sample={sample!r} is a text, and any text counts as true: the call samples."
-    for name, lowest, highest in (
-        ("top_p", 0, 1),
-        ("min_p", 0, 1),
-        ("typical_p", 0, 1),
-        ("top_k", 0, None),
-        ("temperature", 0, None),
-        ("max_new_tokens", 1, None),
-    ):
-        value = call.given(name)
-        if value is None:
-            continue
-        if isinstance(value, str):
-            return f"{name}={value!r} is a text: it must be a number."
-        if isinstance(value, (int, float)) and (value < lowest or (highest is not None and value > highest)):
-            allowed = f"from {lowest} to {highest}" if highest else f"not below {lowest}"
-            return f"{name}={value} is outside its range ({allowed}): it is ignored or raises."
+    temperature = call.get("temperature")
+    if not call.samples or not isinstance(temperature, float) or temperature < 1.3:
+        return None
+    filters = ("top_p", "min_p", "typical_p", "top_h", "epsilon_cutoff", "eta_cutoff")
+    filtered = bool(call.get("top_k")) or any(call.get(name) not in IDLE.get(name, (None, 0)) for name in filters)
+    drawn = [step for row in call.rows for step in row.steps]
+    far = sum(all(step.chosen.token_id != other.token_id for other in step.candidates) for step in drawn)
+    if len(drawn) >= FEW and far >= UNLIKELY * len(drawn):
+        said = f"With temperature={temperature}, {far} of {len(drawn)} new tokens were none of the ten likeliest."
+        return Said(said, "note" if filtered else "warning")
+    own_filter = filtered or call.arguments.get("logits_processor")
+    if len(drawn) < FEW and temperature >= 2 and not own_filter:
+        return (
+            f"temperature={temperature} and no top_k, top_p or min_p: any token may be drawn, and the text falls apart."
+        )
     return None
 
 
@@ -150,13 +151,15 @@ def model_defaults(call: Call) -> str | Said | None:
     if not call.samples:
         return None
     if "do_sample" in call.from_pipeline:
-        return "The pipeline samples by default (temperature 0.7), so each run gives another text."
+        said = "The pipeline samples by default (temperature 0.7), so each run gives another text."
+        return Said(said, fix=again(call, do_sample=False))
     plain = {"do_sample": (None, False), **IDLE, "repetition_penalty": (None, 1)}
     own = {name: call.setting(name).value for name in plain if call.setting(name).source == "model"}
     changed = [f"{name}={value}" for name, value in own.items() if value not in plain[name]]
     if not changed:
         return None
-    return f"{', '.join(changed)} came from the model's own generation_config, not from this call."
+    said = f"{', '.join(changed)} came from the model's own generation_config, not from this call."
+    return Said(said, fix=again(call, do_sample=False) if call.pipeline_asked is not None else None)
 
 
 @rule(
@@ -200,9 +203,11 @@ def several_sequences(call: Call) -> str | Said | None:
         return None
     if wanted > beams:
         searched = f"num_beams={beams}" if beams > 1 else "greedy decoding"
-        return f"num_return_sequences={wanted} with {searched} raises: there are not so many answers."
+        said = f"num_return_sequences={wanted} with {searched} raises: there are not so many answers."
+        return Said(said, fix=again(call, *BEAM_SETTINGS, do_sample=True))
     if call.made and all(_alike(call.rows[0].new_ids, row.new_ids) for row in call.rows[1:wanted]):
-        return Said(f"The {wanted} beams are almost the same text.", "note")
+        said = f"The {wanted} beams are almost the same text."
+        return Said(said, "note", again(call, *BEAM_SETTINGS, do_sample=True))
     return None
 
 
@@ -224,14 +229,24 @@ def repetition_penalty(call: Call) -> str | Said | None:
     model finds it harder and harder to stop, and answers grow longer from turn to turn.
     """
     penalty = call.get("repetition_penalty")
-    if not isinstance(penalty, (int, float)) or penalty <= STRONG_PENALTY:
+    if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or penalty <= 0:
         return None
-    if call.made and all(row.stopped_by == "end-of-sequence" for row in call.rows):
+    if penalty < 1:
+        if call.made and not any(_repeats(row.new_ids) for row in call.rows):
+            return None
+        said = f"repetition_penalty={penalty} is below 1, so it makes repetition likelier; 1 is neutral."
+        return Said(said, "warning", again(call, repetition_penalty=1.05))
+    if penalty <= STRONG_PENALTY or (call.made and all(row.stopped_by == "end-of-sequence" for row in call.rows)):
         return None
+    code = again(call, repetition_penalty=1.05)
     for ids in call.prompts:
         count = sum(token in call.end_ids for token in ids)
         if count > 1:
-            return f"repetition_penalty={penalty} lowers the end token too, which stands {count} times in the prompt."
+            said = f"repetition_penalty={penalty} lowers the end token too, which stands {count} times in the prompt."
+            return Said(said, fix=code)
+    if penalty >= FAR_PENALTY:
+        said = f"repetition_penalty={penalty} is far from 1: words that the text needs twice are avoided."
+        return Said(said, "warning", code)
     return None
 
 
@@ -250,3 +265,8 @@ def _loop(ids: list[int]) -> tuple[int, int]:
 def _alike(one: list[int], other: list[int]) -> bool:
     pairs, others = set(zip(one, one[1:], strict=False)), set(zip(other, other[1:], strict=False))
     return len(pairs & others) >= ALIKE * max(1, min(len(pairs), len(others)))
+
+
+def _repeats(ids: list[int]) -> bool:
+    pairs = list(zip(ids, ids[1:], strict=False))
+    return len(ids) >= FEW and 1 - len(set(pairs)) / len(pairs) >= REPEATED

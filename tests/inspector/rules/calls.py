@@ -12,7 +12,7 @@ from tests.helpers import Script, tiny_llama
 from tools.lessons import ROOT
 
 BOS = 1  # of the embedded tokenizer: <|im_start|>
-LESSONS = {path.stem for path in (ROOT / "notebooks").glob("0*.ipynb")} | {"08_your_own_code"}
+LESSONS = {path.stem for path in (ROOT / "notebooks").glob("[01]*.ipynb")} | {"08_your_own_code"}
 ASKED = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWERED = [*ASKED, {"role": "assistant", "content": "Paris."}]
 AGAIN = [*ANSWERED, {"role": "user", "content": "And of Spain?"}]

@@ -1,20 +1,17 @@
 """What holds for every rule, and for every format of a chat."""
 
 import copy
-import functools
 import re
 from pathlib import Path
 
 import pytest
-from transformers import LlamaForCausalLM
-from transformers.generation import GenerationMixin
 
 import pitfalls
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.chat_format import chat_format
 from pitfalls.inspector.checking import RULES
 from pitfalls.inspector.report import SEVERITIES
-from tests.helpers import END, tiny_llama
+from tests.helpers import END
 from tests.inspector.rules.calls import (
     AGAIN,
     ASK,
@@ -32,11 +29,9 @@ from tests.inspector.rules.calls import (
     TALE,
     bare,
     chat_of,
-    copied,
     prefilled,
     rules,
     text_of,
-    variant,
     with_template,
 )
 
@@ -191,58 +186,3 @@ def test_the_format_follows_a_new_template_and_new_tokens(tokenizer):
     assert chat_format(own).open_ids == {own.convert_tokens_to_ids("<|user|>")}
     own.chat_template = None
     assert not chat_format(own)
-
-
-# --- mistakes and fixes -----------------------------------------------------------------------------------------
-
-# The fix explains, needs other weights, or an answer longer than two tokens.
-NO_CURE = ("nan-logits", "removed-keyword", "thinking-budget")
-REAL_OUTPUT = ("decoding-mode", "pad-mismatch", "removed-keyword", "special-tokens-kept", "trailing-space")
-
-
-def reader(model, tokenizer) -> dict:
-    """The names that the code of a rule may use."""
-    inputs = tokenizer("The weather today is", return_tensors="pt")
-    texts = ["1, 2, 3", "A, B, C, D, E"]
-    return {"model": model, "tokenizer": tokenizer, "inputs": inputs, "texts": texts, "messages": list(ASKED)}
-
-
-@pytest.fixture
-def short(monkeypatch):
-    """At most two new tokens, whatever is asked for."""
-    original = GenerationMixin.generate
-
-    @functools.wraps(original)
-    def generate(self, *args, **kwargs):
-        if "max_new_tokens" in kwargs:
-            kwargs["max_new_tokens"] = min(2, kwargs["max_new_tokens"])
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(GenerationMixin, "generate", generate)
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_the_fix_runs_as_pasted(name, model, tokenizer, short, tmp_path):
-    names = reader(variant(model), copied(tokenizer))
-    if name == "removed-keyword":  # loads the model again: a small one
-        tiny_llama(64).save_pretrained(tmp_path)
-        names["model"] = LlamaForCausalLM.from_pretrained(tmp_path)
-    exec(RULES[name].fix, names)
-
-
-@pytest.mark.parametrize("name", [name for name in RULES if name not in NO_CURE])
-def test_the_mistake_is_found_and_is_gone_after_the_fix(name, model, tokenizer, request):
-    own = copy.deepcopy(tokenizer) if name == "ids-past-embedding" else copied(tokenizer)
-    names = reader(variant(model) if name in REAL_OUTPUT else tiny_llama(len(own)), own)
-    try:
-        with pitfalls.watch(tokenizer=own) as calls:
-            exec(RULES[name].mistake, names)
-    except Exception as error:
-        assert f": {name}\n" in "".join(getattr(error, "__notes__", []))
-    else:
-        assert name in calls[-1].report.rules
-    request.getfixturevalue("short")
-    with pitfalls.watch(tokenizer=own) as calls:
-        exec(RULES[name].fix, names)
-    assert all(name not in call.report.rules for call in calls)
-    assert calls or name not in rules(names["model"], own, names["inputs"])

@@ -1,10 +1,18 @@
 """The rules of pitfalls/inspector/rules/arguments.py: a section for each, in their order."""
 
+import copy
 import re
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaForCausalLM, TextStreamer
+from transformers import (
+    BertConfig,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    GenerationConfig,
+    LlamaForCausalLM,
+    TextStreamer,
+)
 from transformers import pipeline as make_pipeline
 
 import pitfalls
@@ -28,7 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 )  # fmt: skip
 def test_positional_inputs(given, said, tiny, tokenizer):
     for inputs in (given, {"input_ids": given}):
-        assert re.search(said, rules(tiny, tokenizer, inputs)["positional-inputs"].message)
+        found = rules(tiny, tokenizer, inputs)["positional-inputs"]
+        assert re.search(said, found.message) and "inputs = tokenizer(texts" in found.fix
 
 
 def test_positional_inputs_as_a_batch_encoding(tiny, tokenizer):
@@ -62,6 +71,9 @@ def test_another_attribute_error_is_not_about_the_inputs(tiny, tokenizer):
         ({"stop": ["."]}, "'stop_strings'"),
         ({"n": 3}, "'num_return_sequences'"),
         ({"quux": 1}, "generate takes no 'quux'."),
+        ({"best_of": 3}, "no equivalent: it draws several answers"),
+        ({"frequency_penalty": 0.5}, "no equivalent: it is subtracted for each time"),
+        ({"presence_penalty": 0.5}, "no equivalent: it is subtracted once"),
         ({"token_type_ids": torch.tensor([[0]])}, "return_token_type_ids=False"),
         ({"generation_config": {"max_new_tokens": 5}}, "GenerationConfig(**settings)"),
     ],
@@ -69,6 +81,52 @@ def test_another_attribute_error_is_not_about_the_inputs(tiny, tokenizer):
 def test_unknown_argument(settings, said, tiny, tokenizer):
     assert said in rules(tiny, tokenizer, ids([50]), **settings)["unknown-argument"].message
     assert "unknown-argument" in explained(tiny, tokenizer, lambda: tiny.generate(**ids([50]), **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fix"),
+    [
+        ({"max_tokens": 5}, "max_new_tokens=5)"),
+        ({"temp": 0.7, "max_new_tokens": 9}, "max_new_tokens=9, temperature=0.7, do_sample=True)"),
+        ({"n": 3, "do_sample": True}, "max_new_tokens=600, do_sample=True, num_return_sequences=3)"),
+        ({"stop": ["."]}, "stop_strings=['.'], tokenizer=tokenizer)"),
+        ({"seed": 7}, "transformers.set_seed(7)"),
+        ({"frequency_penalty": 0.5}, "generate(**inputs, max_new_tokens=600)"),
+        ({"token_type_ids": torch.tensor([[0]])}, 'inputs.pop("token_type_ids", None)'),
+    ],
+)
+def test_the_fix_of_unknown_argument_keeps_what_was_asked_for(settings, fix, tiny, tokenizer):
+    assert fix in rules(tiny, tokenizer, ids([50]), **settings)["unknown-argument"].fix
+
+
+def test_unknown_argument_inside_a_generation_config(tiny, tokenizer):
+    config = GenerationConfig(max_new_token=60, temprature=0.2, do_sample=True, max_tokens=3)
+    found = rules(tiny, tokenizer, ids([50]), generation_config=config)["unknown-argument"]
+    assert all(f"'{name}'" in found.message for name in ("max_new_token", "temprature", "max_tokens"))
+    assert found.severity == "warning", "it does not raise"
+    assert "temperature=0.2" in found.fix
+
+
+def test_what_a_generation_config_may_hold_beside_the_settings(tiny, tokenizer):
+    extra = {"chat_format": "chatml", "max_window_size": 6144, "lang_to_id": {"<|en|>": 1}, "prev_sot_token_id": 3}
+    extra |= {"no_timestamps_token_id": 4, "is_multilingual": True, "sep_token_id": 5, "user_token_id": 6}
+    assert not rules(tiny, tokenizer, ids([50]), generation_config=GenerationConfig(**extra))
+    own = variant(tiny, max_new_token=9)
+    config = copy.deepcopy(own.generation_config)
+    assert not rules(own, tokenizer, ids([50]), generation_config=config), "the checkpoint's own attribute"
+    assert not rules(own, tokenizer, ids([50]))
+
+
+def test_what_the_parts_of_an_encoder_decoder_model_take():
+    tiny = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(
+        BertConfig(vocab_size=99, **tiny), BertConfig(vocab_size=99, is_decoder=True, add_cross_attention=True, **tiny)
+    )
+    model = EncoderDecoderModel(config).eval()
+    given = {"token_type_ids": torch.tensor([[0, 0]]), "decoder_start_token_id": 1, "max_new_tokens": 2}
+    assert "unknown-argument" not in rules(model, None, ids([50, 51]), **given)
+    model.generate(**ids([50, 51]), **given)
+    assert "unknown-argument" in rules(model, None, ids([50, 51]), max_tokens=3)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +153,9 @@ def test_removed_keyword(keyword, tokenizer):
     def load():
         LlamaForCausalLM(tiny_llama(9).config, **{keyword: True})
 
-    assert f"BitsAndBytesConfig({keyword}=True)" in explained(None, tokenizer, load)["removed-keyword"]
+    note = explained(None, tokenizer, load)["removed-keyword"]
+    assert f"BitsAndBytesConfig({keyword}=True)" in note
+    assert ('bnb_4bit_quant_type="nf4"' in note) is (keyword == "load_in_4bit")
 
 
 def test_removed_keyword_is_not_any_keyword(tokenizer):
@@ -137,7 +197,9 @@ def test_stop_strings_with_the_tokenizer(tiny, tokenizer):
 )  # fmt: skip
 def test_streamer(rows, settings, said, tiny, tokenizer):
     settings = settings | {"streamer": TextStreamer(tokenizer)}
-    assert said in rules(tiny, tokenizer, ids(*[[50, 51]] * rows), **settings)["streamer"].message
+    found = rules(tiny, tokenizer, ids(*[[50, 51]] * rows), **settings)["streamer"]
+    assert said in found.message and "streamer=TextStreamer(tokenizer)" in found.fix
+    assert ("tensor[:1]" in found.fix) is (rows > 1) and "num_" not in found.fix
 
 
 @pytest.mark.parametrize(

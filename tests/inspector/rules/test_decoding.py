@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from transformers import GenerationConfig
+from transformers import GenerationConfig, set_seed
 from transformers import pipeline as make_pipeline
 
 import pitfalls
@@ -108,34 +108,40 @@ def test_other_temperatures(settings, tiny, tokenizer):
     assert "temperature-zero" not in rules(tiny, tokenizer, ids([50]), **settings)
 
 
-# --- invalid-setting --------------------------------------------------------------------------------------------
+# --- high-temperature -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"do_sample": "False"}, "do_sample='False'"),
-        ({"do_sample": True, "top_p": 1.5}, "top_p=1.5 .*from 0 to 1"),
-        ({"do_sample": True, "top_p": 90}, "top_p=90"),
-        ({"do_sample": True, "min_p": -0.1}, "min_p=-0.1"),
-        ({"do_sample": True, "top_k": -1}, "top_k=-1 .*not below 0"),
-        ({"do_sample": True, "temperature": "0.7"}, "temperature='0.7' is a text"),
-    ],
-)
-def test_invalid_setting(settings, named, tiny, tokenizer):
-    assert re.search(named, rules(tiny, tokenizer, ids([50]), **settings)["invalid-setting"].message)
+@pytest.mark.parametrize("settings", [{"top_k": 0}, {"top_k": None}, {"top_k": 0, "top_p": 1.0, "min_p": 0}])
+def test_high_temperature_without_a_filter(settings, tiny, tokenizer):
+    found = rules(tiny, tokenizer, ids([50]), do_sample=True, temperature=2.0, **settings)["high-temperature"]
+    assert "temperature=2.0" in found.message and found.severity == "warning"
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"do_sample": False},
-        {"do_sample": True, "top_p": 1.0, "min_p": 0.0, "top_k": 0, "temperature": 2.5},
-        {"do_sample": True, "top_p": 0.0, "typical_p": 1, "top_k": None},
+        {"temperature": 2.0},  # with the default top_k=50
+        {"temperature": 2.0, "top_k": 0, "min_p": 0.1},
+        {"temperature": 2.0, "top_k": 0, "top_p": 0.9},
+        {"temperature": 2.0, "top_k": 0, "epsilon_cutoff": 3e-4},
+        {"temperature": 2.0, "top_k": 0, "logits_processor": [lambda ids, scores: scores]},
+        {"temperature": 1.2, "top_k": 0},
+        {"temperature": 2.0, "top_k": 0, "do_sample": False},
     ],
 )
-def test_settings_at_the_end_of_their_range(settings, tiny, tokenizer):
-    assert not rules(tiny, tokenizer, ids([50]), **settings)
+def test_a_temperature_that_is_low_or_filtered(settings, tiny, tokenizer):
+    assert "high-temperature" not in rules(tiny, tokenizer, ids([50]), **{"do_sample": True} | settings)
+
+
+def test_high_temperature_counts_what_was_drawn(model, tokenizer):
+    set_seed(0)
+    chat, settings = chat_of(tokenizer, ASKED), {"do_sample": True, "max_new_tokens": 12}
+    found = watched(model, tokenizer, chat, temperature=2.0, top_k=0, **settings)["high-temperature"]
+    assert re.search(r"\d+ of 12 new tokens", found.message) and found.severity == "warning"
+    assert "high-temperature" not in watched(model, tokenizer, chat, temperature=2.0, top_k=0, min_p=0.2, **settings)
+    assert "high-temperature" not in watched(model, tokenizer, chat, temperature=1.0, top_k=0, **settings)
+    likeliest = watched(model, tokenizer, chat, [80, 81, 82], temperature=2.0, top_k=0, **settings)
+    assert "high-temperature" not in likeliest, "a temperature of 2 that drew likely tokens only"
 
 
 # --- model-defaults ---------------------------------------------------------------------------------------------
@@ -180,6 +186,7 @@ def test_a_pipeline_samples_by_itself(tiny, tokenizer):
         pipe("1, 2, 3,", max_new_tokens=2, do_sample=True)
     assert ["model-defaults" in call.report.rules for call in calls] == [True, False, False]
     assert "temperature 0.7" in str(calls[0].report)
+    assert "output = pipe(messages, max_new_tokens=2, do_sample=False)" in str(calls[0].report)
     assert "ignored-sampling-flags" not in calls[1].report.rules, "the pipeline's temperature is not the caller's"
 
 
@@ -211,6 +218,7 @@ def test_beams_or_sampling_alone(settings, tiny, tokenizer):
 def test_several_sequences_that_raise(settings, searched, tiny, tokenizer):
     finding = rules(tiny, tokenizer, ids([50]), **settings)["several-sequences"]
     assert finding.severity == "error" and searched in finding.message and "=3" in finding.message
+    assert "do_sample=True" in finding.fix and "num_return_sequences=3" in finding.fix and "beams" not in finding.fix
     assert "several-sequences" in explained(tiny, tokenizer, lambda: tiny.generate(**ids([50]), **settings))
 
 
@@ -244,6 +252,24 @@ def test_repetition_penalty_that_is_weak_or_meets_no_end_token(tiny, tokenizer):
     assert not rules(tiny, tokenizer, bare(tokenizer, "1, 2, 3,", "1"), repetition_penalty=1.5), (
         "pads are no end tokens"
     )
+    assert not rules(tiny, tokenizer, bare(tokenizer, "1, 2, 3,"), repetition_penalty=1.0)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "said"), [(2.0, "far from 1"), (10.0, "far from 1"), (0.5, "below 1"), (0.9, "below 1")]
+)
+def test_repetition_penalty_far_from_1(penalty, said, tiny, tokenizer):
+    found = rules(tiny, tokenizer, bare(tokenizer, "1, 2, 3,"), repetition_penalty=penalty)["repetition-penalty"]
+    assert said in found.message and found.severity == "warning"
+
+
+def test_repetition_penalty_far_from_1_after_the_call(tiny, tokenizer):
+    text = bare(tokenizer, "1, 2, 3,")
+    assert "repetition-penalty" in watched(tiny, tokenizer, text, [80, 81], repetition_penalty=2.0)
+    assert "repetition-penalty" not in watched(tiny, tokenizer, text, [80, END], repetition_penalty=2.0)
+    settings = {"repetition_penalty": 0.8, "max_new_tokens": 30}
+    assert "repetition-penalty" in watched(tiny, tokenizer, text, [80, 81, 82] * 10, **settings)
+    assert "repetition-penalty" not in watched(tiny, tokenizer, text, list(range(70, 100)), **settings)
 
 
 def test_repetition_penalty_after_the_call(tiny, tokenizer):

@@ -1,0 +1,114 @@
+"""Rules about what the caller lets stop a text (lessons 4 and 10)."""
+
+import dis
+from typing import Any
+
+from pitfalls.inspector.again import again
+from pitfalls.inspector.call import Call
+from pitfalls.inspector.rule import Said, rule
+from pitfalls.inspector.vocabulary import special_ids
+
+
+@rule(
+    "warning",
+    "04_length",
+    mistake="""
+    stop = tokenizer("\\n###\\n", add_special_tokens=False)["input_ids"]
+    inputs = tokenizer("1. one\\n2. two\\n3.", return_tensors="pt")
+    model.generate(**inputs, max_new_tokens=12, eos_token_id=stop)
+    """,
+    fix='output = model.generate(**inputs, max_new_tokens=50, stop_strings=["\\n###\\n"], tokenizer=tokenizer)',
+    source="https://github.com/huggingface/transformers/issues/26959",
+)
+def stop_text_as_ids(call: Call) -> str | Said | None:
+    """A text was tokenized, and its ids given as end ids: each of them alone ends the answer, not the text.
+
+    `eos_token_id` takes several ids, and any one stops. A stop string of three tokens, given so, stops at the first of
+    them, such as a line end. `stop_strings` looks for the text as a whole.
+    """
+    given = call.given("eos_token_id")
+    if call.tokenizer is None or not isinstance(given, (list, tuple)) or not all(isinstance(id_, int) for id_ in given):
+        return None
+    special = special_ids(call.tokenizer) | set(call.own_end_ids)
+    pieces = [token for token in given if token not in special]
+    text = call.tokenizer.decode(pieces) if len(pieces) > 1 else ""
+    if not text or not _is_one_text(call.tokenizer, pieces, text):
+        return None
+    stopped = [row.new_ids[-1] for row in call.rows if row.stopped_by == "end-of-sequence" and row.new_ids]
+    if call.made and not any(token in pieces for token in stopped):
+        return None
+    first = next((token for token in stopped if token in pieces), pieces[0])
+    code = again(call, "eos_token_id", stop_strings=[text])
+    did = "stopped" if call.made else "stops"
+    return Said(
+        f"The end ids {list(given)} are the pieces of {text!r}, and each stops alone: "
+        f"{call.tokenizer.decode([first])!r} {did} the answer.",
+        fix=code,
+    )
+
+
+@rule(
+    "warning",
+    "10_under_control",
+    mistake="""
+    from transformers import StoppingCriteria
+    class Comma(StoppingCriteria):
+        def __call__(self, ids, scores, **kwargs):
+            return bool((ids[:, -1:] >= 0).any())  # "has any row …"
+    batch = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
+    model.generate(**batch, max_new_tokens=5, stopping_criteria=[Comma()])
+    """,
+    fix="""
+    from transformers import StoppingCriteria
+    class Comma(StoppingCriteria):
+        def __call__(self, ids, scores, **kwargs):
+            return ids[:, -1] == tokenizer(",", add_special_tokens=False)["input_ids"][0]  # a bool for each row
+    batch = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
+    output = model.generate(**batch, max_new_tokens=50, stopping_criteria=[Comma()])
+    """,
+    source="https://github.com/huggingface/transformers/issues/26959",
+)
+def criterion_per_row(call: Call) -> str | Said | None:
+    """A stopping criterion looks at one row, or for any row, and its single answer ends all rows of the batch.
+
+    `generate` takes a tensor with a bool for each row. A single `True` stands for all: rows that were in the middle of
+    a sentence end there too.
+    """
+    for criterion in call.arguments.get("stopping_criteria") or ():
+        name = type(criterion).__name__
+        cut = [n for n, row in enumerate(call.rows) if row.stopped_by == name]
+        looks = _looks_at(criterion) if name in call.answered_for_all and len(cut) > 1 else None
+        if looks:
+            return f"{name} {looks}, and answered True once for all: {len(cut)} rows were cut there together."
+    return None
+
+
+def _is_one_text(tokenizer: Any, pieces: list[int], text: str) -> bool:
+    """Whether the ids are one text cut into pieces, and not several that may each end a text, as ".", "!" and "?"."""
+    if len(set(pieces)) < len(pieces):
+        return True
+    if tokenizer(text, add_special_tokens=False)["input_ids"] != pieces:
+        return False
+    parts = [tokenizer.decode([token]) for token in pieces]
+    if any(len(part.strip()) > 1 and not part.strip().isalnum() for part in parts):
+        return True  # such as "###"
+    words = [part for part in parts if part.strip().isalpha()]
+    return 0 < len(words) < len(parts) or any(part.isalpha() and part.islower() for part in parts[1:])
+
+
+def _looks_at(criterion: Any) -> str | None:
+    """How a criterion comes to one answer for all rows, read from its code; None where it may well hold for all.
+
+    One that asks a clock or a flag means all rows, and so does one that waits until all of them are done.
+    """
+    code = getattr(vars(type(criterion)).get("__call__"), "__code__", None)
+    if code is None or code.co_argcount < 2:
+        return None
+    ids, steps = code.co_varnames[1], list(dis.get_instructions(code))
+    for n, step in enumerate(steps[:-3]):
+        loaded = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+        measured = n and steps[n - 1].argval == "len" or steps[n + 3].argval in ("shape", "size")
+        if step.opname.startswith("LOAD_FAST") and loaded[-1] == ids and steps[n + 1].argval == 0 and not measured:
+            return "looks at the first row"
+    names = set(code.co_names)
+    return "asks for any row" if "any" in names and "all" not in names else None
