@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationConfig
 
+from pitfalls.inspector.caches import ids_in
 from pitfalls.inspector.chat_format import ChatFormat, chat_format
 from pitfalls.inspector.conversation import Conversation
 from pitfalls.inspector.given import plain, readable, token_ids, tokenizer_in, unwrapped
@@ -85,6 +86,7 @@ class Call:
     _texts: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.given_model = self.model  # in its wrapper, where it has one
         self.model, self.tokenizer = unwrapped(self.model), tokenizer_in(self.tokenizer)
 
     # --- what came of it ---
@@ -132,7 +134,7 @@ class Call:
     def release(self) -> None:
         """Keep what was read and the settings; let go of the model, its cache and all else that the caller gave."""
         _ = self.settings, self.start
-        self.model, self.conversations = None, []
+        self.model, self.given_model, self.conversations = None, None, []
         kept = {*vars(_FRESH), "generation_config"}
         self.arguments = {name: value for name, value in self.arguments.items() if name in kept}
 
@@ -225,11 +227,11 @@ class Call:
     # --- the ids ---
 
     def read_inputs(self) -> None:
-        """Copy the ids and the mask now: after the call they may be changed, or on a GPU that failed."""
+        """Copy the ids and the mask, and the length of a cache, now: the call changes them, or a GPU fails under it."""
         try:
-            _ = self.token_rows, self.mask
+            _ = self.token_rows, self.mask, self.continues, self.cached_ids
         except Exception:  # tensors without numbers, such as those of a compiler that traces
-            vars(self).update(input_ids=None, token_rows=[], mask=None)
+            vars(self).update(input_ids=None, token_rows=[], mask=None, continues=False, cached_ids=None)
 
     @property
     def given_ids(self) -> Any:
@@ -274,7 +276,35 @@ class Call:
     def mask(self) -> list[list[int]] | None:
         """The attention mask as given; None where there is none for these ids."""
         mask = self.arguments.get("attention_mask")
+        if self.cache_length and readable(mask) and mask.ndim == 2:
+            mask = mask[:, -self.width :]  # it counts the tokens in the cache too
         return mask.tolist() if readable(mask) and mask.shape == getattr(self.input_ids, "shape", 0) else None
+
+    @cached_property
+    def cache_length(self) -> int | None:
+        """Tokens in the cache that the caller gave, before the call; None without one, and with an encoder."""
+        cache = self.arguments.get("past_key_values")
+        try:
+            return None if cache is None or self.has_encoder else int(cache.get_seq_length())
+        except Exception:  # a tuple, or a cache of states that have no length
+            return None
+
+    @cached_property
+    def cached_ids(self) -> list[list[int]] | None:
+        """The ids in that cache, a list for each row, where earlier watched calls tell them."""
+        return ids_in(self.arguments.get("past_key_values"), self.cache_length) if self.cache_length else None
+
+    @property
+    def mask_width(self) -> int:
+        """Columns of the attention mask as given; those of the ids where there is none."""
+        mask = self.arguments.get("attention_mask")
+        return mask.shape[1] if isinstance(mask, torch.Tensor) and mask.ndim == 2 else self.width
+
+    @cached_property
+    def continues(self) -> bool:
+        """Whether the ids go on with what a cache holds, so that the beginning of the text is not among them."""
+        held = self.cache_length or 0
+        return held > 0 and (self.mask_width > self.width or held >= self.width)
 
     @cached_property
     def infers_mask(self) -> bool:

@@ -15,6 +15,10 @@ from pitfalls.inspector.report import Finding, Report
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
 
+OF_WHOLE_TEXTS = {  # rules about the form of a text, whose beginning may lie in a cache
+    "double-bos", "empty-prompt", "foreign-markers", "generation-prompt", "handwritten-template", "missing-bos",
+    "prompt-template", "special-tokens-as-text", "template-on-base-model", "trailing-space", "truncated-prompt",
+}  # fmt: skip
 _log = logging.getLogger("pitfalls")
 
 
@@ -64,8 +68,9 @@ def _names(given: str | Iterable[str]) -> set[str]:
 
 def apply_rules(call: Call, rules: Mapping[str, Rule] = RULES) -> Report:
     """All findings of the rules on one call. A rule that fails says nothing of it; the log says that it did."""
-    findings = (_apply(rule, call) for rule in rules.values() if rule.encoders or not call.has_encoder)
-    return Report(finding for finding in findings if finding)
+    skipped = OF_WHOLE_TEXTS if call.continues else ()
+    fitting = (rule for rule in rules.values() if rule.name not in skipped and (rule.encoders or not call.has_encoder))
+    return Report(filter(None, (_apply(rule, call) for rule in fitting)))
 
 
 def _apply(rule: Rule, call: Call) -> Finding | None:

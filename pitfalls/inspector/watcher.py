@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pitfalls.inspector.caches import note_cache
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.decoding import address
@@ -139,6 +140,7 @@ def conclude(
         _log.debug("the rows of a call could not be read", exc_info=True)
     try:
         call.report = apply_rules(call, rules)
+        note_cache(call)
         call.release()
     except Exception:
         _log.debug("a call could not be looked at", exc_info=True)

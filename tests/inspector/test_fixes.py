@@ -19,8 +19,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 NO_CURE = ("nan-logits", "removed-keyword", "thinking-budget")
 REAL_OUTPUT = (  # what the model says matters
     "decoding-mode", "pad-mismatch", "removed-keyword", "special-tokens-kept", "trailing-space", "ngrams-of-prompt",
-    "bad-words", "high-temperature", "min-length", "stop-text-as-ids",
+    "bad-words", "high-temperature", "min-length", "stop-text-as-ids", "no-generate", "offloaded", "untrained-weights",
 )  # fmt: skip
+AFTER_THE_MISTAKE = ("adapter-off",)  # the fix is for a model that the mistake has made
+CACHE = (
+    "from transformers import DynamicCache\ncache = DynamicCache(config=model.config)\n"
+    "whole = model.generate(**inputs, past_key_values=cache, max_new_tokens=5)\n"
+)
+ADAPTER = "from peft import LoraConfig, get_peft_model\nlora = LoraConfig(target_modules=['q_proj'])\n"
 GENERATE = "model.generate(**inputs, max_new_tokens=5"
 CHAT = (
     "inputs = tokenizer.apply_chat_template(\n"
@@ -135,6 +141,27 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         "model.generation_config.update(do_sample=True, temperature=0.6)\n"
         + PIPE + "pipe(messages, max_new_tokens=5, do_sample=True)",
     ],
+    "stale-cache": [
+        CACHE + "model.generate(whole[:, -2:], past_key_values=cache, max_new_tokens=5)",
+        CACHE + "mask = whole[:, :7] * 0 + 1\n"
+        "model.generate(whole[:, -2:], attention_mask=mask, past_key_values=cache, max_new_tokens=5)",
+        CACHE + "model.generate(whole.flip(1), past_key_values=cache, max_new_tokens=5)",
+        CACHE + "model.generate(whole.repeat(2, 1), past_key_values=cache, max_new_tokens=5)",
+        CACHE + "pairs = tuple((layer.keys, layer.values) for layer in cache.layers)\n"
+        "model.generate(whole, past_key_values=pairs, max_new_tokens=5)",
+    ],
+    "adapter-off": [
+        f"{ADAPTER}model = get_peft_model(model, lora).eval()\n{GENERATE})",
+        f"{ADAPTER}model = get_peft_model(model, lora).eval()\nmodel.requires_grad_(False)\n{GENERATE})",
+        f"{ADAPTER}lora.init_lora_weights = False\nmodel.add_adapter(lora)\nmodel.eval()\n"
+        f"model.disable_adapters()\n{GENERATE})",
+    ],
+    "train-mode": [f"{ADAPTER}lora.lora_dropout = 0.1\nmodel = get_peft_model(model, lora)\n{GENERATE})"],
+    "no-generate": ["model.model.generate(**inputs)"],
+    "image-placeholders": [
+        RULES["image-placeholders"].mistake.partition("model.generate")[0]
+        + "model.generate(inputs['input_ids'] * 0 + 59_999, max_new_tokens=5)"
+    ],
     "bad-words": [f"{GENERATE}, bad_words_ids=[50])"],
     "temperature-zero": [f"{GENERATE}, temperature=0.0)"],
 }  # fmt: skip
@@ -169,6 +196,8 @@ def test_the_fix_of_a_rule_runs_as_pasted(name, model, tokenizer, short, tmp_pat
     if name == "removed-keyword":  # loads the model again: a small one
         tiny_llama(64).save_pretrained(tmp_path)
         names["model"] = LlamaForCausalLM.from_pretrained(tmp_path)
+    if name in AFTER_THE_MISTAKE:
+        exec(RULES[name].mistake, names)
     exec(RULES[name].fix, names)
 
 

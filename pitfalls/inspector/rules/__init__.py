@@ -20,11 +20,12 @@ from pitfalls.inspector.rules import (
     stopping,
     template,
     text,
+    weights,
 )
 
 MODULES = (
     lengths, decoding, settings, stopping, constraints, padding, template, conversations, markers, arguments, cache,
-    images, state, text,
+    images, state, weights, text,
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {

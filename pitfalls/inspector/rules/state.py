@@ -1,11 +1,14 @@
 """Rules about the model that is called: its mode, its numbers, its device (lesson 8)."""
 
+import re
 from typing import Any
 
 import torch
+import transformers
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
+from pitfalls.inspector.rules.weights import LOADED, adapter_layers
 
 LESSON = "08_your_own_code"
 
@@ -79,10 +82,19 @@ def train_mode(call: Call) -> str | Said | None:
     """The model is in training mode.
 
     Dropout then switches off neurons at random, so that even greedy decoding gives other texts each time, and gradient
-    checkpointing switches the cache off. `from_pretrained` returns a model in evaluation mode; a trainer changes it.
+    checkpointing switches the cache off. `from_pretrained` returns a model in evaluation mode; a trainer changes it,
+    and the layers of a new adapter (`get_peft_model`) begin in training mode, whatever the model around them is in.
     """
     if getattr(call.model, "training", False):
         return "model.training is True: dropout, where the model has it, changes the answer at random."
+    for layer in adapter_layers(call.model):
+        tables = [table for table in layer.children() if isinstance(table, torch.nn.ModuleDict)]
+        acting = [table[name] for table in tables for name in layer.active_adapters if name in table]
+        for part in acting if not (layer.disable_adapters or layer.merged) else ():
+            if isinstance(part, torch.nn.Dropout) and part.training and part.p:
+                return f"The adapter is in training mode: its dropout (p={part.p}) changes the answer at random."
+        if acting:  # all layers of an adapter are in one mode
+            break
     return None
 
 
@@ -129,6 +141,46 @@ def device(call: Call) -> str | Said | None:
         return f"The ids are on {ids.device.type}, the model is on {where}."
     if isinstance(call.error, RuntimeError) and "to be on the same device" in str(call.error):
         return Said("Tensors of this call are on different devices.", "error")
+    offloaded = getattr(call.model, "hf_device_map", None)
+    if isinstance(call.error, RuntimeError) and where == "meta" and "meta" in str(call.error) and not offloaded:
+        text = "The model's weights are on the device meta, which holds no numbers: they were not loaded."
+        return Said(text, "error", f"{LOADED}{GENERATE}")
+    return None
+
+
+@rule(
+    "error",
+    LESSON,
+    mistake="""
+    import torch
+    model = torch.nn.DataParallel(model)
+    model.generate(**inputs, max_new_tokens=5)
+    """,
+    fix="""
+    model = getattr(model, "module", model)  # or accelerator.unwrap_model(model)
+    output = model.generate(**inputs, max_new_tokens=50)
+    """,
+    source="https://github.com/huggingface/trl/issues/340",
+    explains="has no attribute 'generate'",
+    encoders=True,
+)
+def no_generate(call: Call) -> str | Said | None:
+    """The object has no `generate`: it wraps the model, or is a model without its head.
+
+    `DataParallel` and `DistributedDataParallel` hide all methods of the model but its forward pass; it is their
+    `module`. `AutoModel` loads a model without the layer that chooses tokens: take `AutoModelForCausalLM`.
+    """
+    if not isinstance(call.error, AttributeError):
+        return None
+    kind, found, _ = str(call.error).partition("' object has no attribute 'generate'")
+    kind = kind.lstrip("'")
+    if not found:
+        return None
+    if kind in ("DataParallel", "DistributedDataParallel"):
+        return f"{kind} hides the model's generate: call it on model.module."
+    if re.search("(?<!Encoder)Model$|Classification$|QuestionAnswering$", kind) and hasattr(transformers, kind):
+        text = f"{kind} is a model without the layer that chooses tokens: AutoModelForCausalLM loads it with one."
+        return Said(text, fix=f"{LOADED}{GENERATE}")
     return None
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import RULES
@@ -63,6 +64,22 @@ def test_train_mode():
     assert "train-mode" not in rules(model.eval(), None, ids([50]))
 
 
+def test_train_mode_of_an_adapter_alone():
+    peft = get_peft_model(tiny_llama(300), LoraConfig(target_modules=["q_proj"], lora_dropout=0.25))
+    assert not peft.get_base_model().training
+    assert "its dropout (p=0.25)" in rules(peft, None, ids([50]))["train-mode"].message
+    assert "train-mode" in watched(peft.get_base_model(), None, ids([50]))
+    assert "train-mode" not in rules(peft.eval(), None, ids([50]))
+    peft.add_adapter("two", LoraConfig(target_modules=["q_proj", "v_proj"], lora_dropout=0.5))
+    assert "train-mode" not in rules(peft, None, ids([50])), "the new one is not active"
+    peft.set_adapter("two")
+    assert "p=0.5" in rules(peft, None, ids([50]))["train-mode"].message
+    with peft.disable_adapter():
+        assert "train-mode" not in rules(peft, None, ids([50]))
+    without = get_peft_model(tiny_llama(300), LoraConfig(target_modules=["q_proj"]))
+    assert without.training and "train-mode" not in rules(without, None, ids([50])), "nothing to switch off"
+
+
 def test_training_of_the_weights_is_no_train_mode(tiny):
     assert all(weight.requires_grad for weight in tiny.parameters())
     assert "train-mode" not in rules(tiny, None, ids([50]))
@@ -113,3 +130,36 @@ def test_device_is_the_same_or_unknown(tiny, tokenizer):
 
 def test_a_model_whose_weights_are_offloaded_takes_its_inputs_from_anywhere(tokenizer):
     assert "device" not in rules(located("meta"), tokenizer, ids([50])), "accelerate leaves them on meta meanwhile"
+
+
+def test_a_model_whose_weights_were_not_loaded():
+    empty = tiny_llama(300).to("meta")
+    note = explained(empty, None, lambda: empty.generate(**ids([50]), max_new_tokens=2))["device"]
+    assert "they were not loaded" in note
+    error = RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    assert RULES["device"](Call(empty, error=error)) is None, "an offloaded model's weights are there too meanwhile"
+
+
+# --- no-generate ------------------------------------------------------------------------------------------------
+
+
+def test_no_generate_in_a_wrapper():
+    wrapped = torch.nn.DataParallel(tiny_llama(300))
+    note = explained(None, None, lambda: wrapped.generate(**ids([50])))["no-generate"]
+    assert "DataParallel hides the model's generate" in note and "model.module" in note
+    error = AttributeError("'DistributedDataParallel' object has no attribute 'generate'")
+    assert "on model.module" in RULES["no-generate"](Call(error=error)).message
+
+
+@pytest.mark.parametrize("kind", ["LlamaModel", "GPT2Model", "BertForSequenceClassification"])
+def test_no_generate_without_a_head(kind):
+    found = RULES["no-generate"](Call(error=AttributeError(f"'{kind}' object has no attribute 'generate'")))
+    assert found.message.startswith(kind) and "AutoModelForCausalLM.from_pretrained" in found.fix
+    model = tiny_llama(300).model
+    assert "LlamaModel is a model" in explained(None, None, lambda: model.generate(**ids([50])))["no-generate"]
+
+
+@pytest.mark.parametrize("kind", ["NoneType", "dict", "Sequential", "MyModel", "T5EncoderModel"])
+def test_other_things_have_no_generate_either(kind):
+    assert RULES["no-generate"](Call(error=AttributeError(f"'{kind}' object has no attribute 'generate'"))) is None
+    assert RULES["no-generate"](Call(error=AttributeError(f"'{kind}' object has no attribute 'model'"))) is None
