@@ -89,7 +89,7 @@ def attention_mask(call: Call) -> str | Said | None:
     model.generate(**inputs, max_new_tokens=5)
     """,
     fix=PAD_CHATS,
-    source="https://huggingface.co/docs/transformers/pad_truncation",
+    source="https://github.com/microsoft/onnxruntime-genai/pull/1694",
 )
 def mask_holes(call: Call) -> str | Said | None:
     """The mask hides tokens inside the text, because they are the same token as the pad.

@@ -129,7 +129,7 @@ def answer_cut(call: Call) -> str | Said | None:
     {GENERATE}
     answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
     """,
-    source="https://huggingface.co/docs/transformers/chat_extras",
+    source="https://github.com/mistralai/mistral-inference/issues/162",
 )
 def lost_marker(call: Call) -> str | Said | None:
     """A marker that gives the answer its meaning is dropped with `skip_special_tokens=True`.
