@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
+from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.call import DEFAULT_BUDGET, Call, name_row
 from pitfalls.inspector.rule import Said, rule
@@ -107,6 +108,8 @@ def two_lengths(call: Call) -> str | Said | None:
     total, new = call.setting("max_length"), call.get("max_new_tokens")
     if total.value is None or new is None or "max_length" in call.from_pipeline or _unlike_generate(call):
         return None
+    if getattr(type(call.model), "generate", None) not in (None, GenerationMixin.generate):
+        return None  # Whisper's own sets both, around the common one
     kept = _room(call, new if isinstance(new, int) else 200)
     fix = "model.generation_config.max_length = None\n" + BUDGET.replace("200", str(kept))
     if total.source == "model":

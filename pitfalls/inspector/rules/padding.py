@@ -181,7 +181,7 @@ def ids_past_embedding(call: Call) -> str | Said | None:
             if wrong >= rows and (known is None or wrong < known):
                 return message
             return Said(message, fix=RESIZE * bool(known and known > rows) + _padded_left(call))  # other ids, then
-    if known is not None and known > rows:
+    if known is not None and known > rows and call.input_ids is not None:
         return Said(
             f"The tokenizer knows {known} tokens, the model {rows}: an id past {rows - 1} will raise.", "warning"
         )
