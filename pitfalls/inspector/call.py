@@ -26,7 +26,7 @@ from pitfalls.inspector.given import plain, readable, token_ids, tokenizer_in, u
 from pitfalls.inspector.pads import Pads, find_pads
 from pitfalls.inspector.report import Report
 from pitfalls.inspector.rows import Row
-from pitfalls.inspector.vocabulary import role_id
+from pitfalls.inspector.vocabulary import role_id, special_ids
 
 DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor the model's own settings say otherwise
     "do_sample": False,
@@ -315,6 +315,11 @@ class Call:
     @cached_property
     def pad_ids(self) -> set[int]:
         return set(token_ids(self.get("pad_token_id"), role_id(self.tokenizer, "pad")))
+
+    @cached_property
+    def special_ids(self) -> set[int]:
+        """Of the tokens that decoding with `skip_special_tokens=True` drops."""
+        return special_ids(self.tokenizer) if self.tokenizer is not None else set()
 
     @cached_property
     def pads(self) -> list[Pads]:

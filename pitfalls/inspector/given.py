@@ -45,5 +45,7 @@ def plain(value: Any) -> Any:
 
 def token_ids(*values: Any) -> list[int]:
     """Those of the values that are ids, alone or in lists."""
-    flat = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
-    return [item for item in flat if isinstance(item, int)]
+    flat: list[int] = []
+    for value in values:
+        flat += token_ids(*value) if isinstance(value, (list, tuple)) else [value] if isinstance(value, int) else []
+    return flat

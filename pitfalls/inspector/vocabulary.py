@@ -27,6 +27,8 @@ def role_id(tokenizer: Any, role: str) -> int | None:
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """The ids of all special tokens."""
+    """The ids of all special tokens: those that decoding with `skip_special_tokens=True` drops."""
     ids = (token_id(tokenizer, token) for token in tokenizer.all_special_tokens)
-    return {found for found in ids if found is not None}
+    added = getattr(tokenizer, "added_tokens_decoder", {})  # some are special without a role
+    without_role = {number for number, token in added.items() if getattr(token, "special", False)}
+    return {found for found in ids if found is not None} | without_role

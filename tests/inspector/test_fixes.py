@@ -16,7 +16,7 @@ from tests.inspector.rules.calls import ASKED, copied, rules, variant
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 # The fix explains, needs other weights, or an answer longer than two tokens.
-NO_CURE = ("encoder-decoder", "nan-logits", "removed-keyword", "thinking-budget")
+NO_CURE = ("nan-logits", "removed-keyword", "thinking-budget")
 REAL_OUTPUT = (  # what the model says matters
     "decoding-mode", "pad-mismatch", "removed-keyword", "special-tokens-kept", "trailing-space", "ngrams-of-prompt",
     "bad-words", "high-temperature", "min-length", "stop-text-as-ids", "no-generate", "offloaded", "untrained-weights",
@@ -28,6 +28,10 @@ CACHE = (
 )
 ADAPTER = "from peft import LoraConfig, get_peft_model\nlora = LoraConfig(target_modules=['q_proj'])\n"
 GENERATE = "model.generate(**inputs, max_new_tokens=5"
+CHAT = (
+    "inputs = tokenizer.apply_chat_template(\n"
+    "    messages, add_generation_prompt=True, return_dict=True, return_tensors='pt'\n)\n"
+)
 PIPE = 'from transformers import pipeline\npipe = pipeline("text-generation", model=model, tokenizer=tokenizer)\n'
 VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the finding has a fix of its own
     "positional-inputs": [
@@ -36,6 +40,33 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         "model.generate(inputs['input_ids'][0])",
         "model.generate(inputs['input_ids'].tolist())",
         "model.generate(dict(inputs))",
+        "model.generate(inputs['input_ids'].float(), max_new_tokens=5)",
+        "model.generate(inputs['input_ids'][0, 0], max_new_tokens=5)",
+    ],
+    "answer-cut": [
+        "inputs = tokenizer(texts, padding=True, padding_side='left', return_tensors='pt')\n"
+        "output = model.generate(**inputs, max_new_tokens=5)\n"
+        "[tokenizer.decode(row[int(mask.sum()) :]) for row, mask in zip(output, inputs['attention_mask'])]",
+        "output = model.generate(**inputs, max_new_tokens=5)\ntokenizer.decode(output[0, len(inputs) :])",
+        "output = model.generate(**inputs, max_new_tokens=5)\ntokenizer.decode(output[0, 99:])",
+    ],
+    "prompt-echo": [
+        "from transformers import TextStreamer\n" + CHAT +
+        "model.generate(**inputs, max_new_tokens=5, streamer=TextStreamer(tokenizer))",
+    ],
+    "padding-side": [
+        "chats = [messages, [*messages, {'role': 'assistant', 'content': 'Paris.'}, *messages]]\n"
+        "tokenizer.padding_side = 'right'\ninputs = tokenizer.apply_chat_template(\n    chats, padding=True, "
+        "add_generation_prompt=True, return_dict=True, return_tensors='pt'\n)\n" + GENERATE + ")",
+    ],
+    "attention-mask": [f"{GENERATE}, attention_mask=[[1]])".replace("**inputs", "inputs['input_ids']")],
+    "max-length": ["model.generation_config.max_length = 3\nmodel.generate(**inputs)"],
+    "empty-prompt": ["import torch\nmodel.generate(torch.empty(1, 0), max_new_tokens=5)",
+                     "model.generate(max_new_tokens=5)"],
+    "ids-past-embedding": ["model.generate(inputs['input_ids'] + 60_000, max_new_tokens=5)"],
+    "context-window": [
+        "model.config.max_position_embeddings = 12\ninputs = tokenizer(texts[0] * 9, return_tensors='pt')\n"
+        "model.generate(**inputs, max_new_tokens=5)",
     ],
     "unknown-argument": [
         f"{GENERATE}, frequency_penalty=0.5, presence_penalty=0.5)",
@@ -46,6 +77,7 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         f"{GENERATE}, stop=['.'])",
         f"{GENERATE}, stream=True)",
         f"{GENERATE}, quux=1)",
+        "model.generate(**inputs, config=model.generation_config)",
         "inputs['token_type_ids'] = inputs['input_ids'] * 0\nmodel.generate(**inputs, max_new_tokens=5)",
         "from transformers import GenerationConfig\n"
         "model.generate(**inputs, generation_config=GenerationConfig(max_new_token=5, temprature=0.2))",
@@ -89,6 +121,7 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
     "one-candidate": [
         f"{GENERATE}, do_sample=True, top_p=0.0)",
         f"{GENERATE}, do_sample=True, top_k=1, num_return_sequences=2)",
+        f"model.generation_config.top_k = 1\n{GENERATE}, do_sample=True, num_return_sequences=2)",
     ],
     "ignored-beam-settings": [f"{GENERATE}, early_stopping=True)", f"{GENERATE}, num_beam_groups=2)"],
     "removed-strategy": [
@@ -131,8 +164,17 @@ VARIANTS: dict[str, list[str]] = {  # other mistakes of a rule, of which the fin
         RULES["image-placeholders"].mistake.partition("model.generate")[0]
         + "model.generate(inputs['input_ids'] * 0 + 59_999, max_new_tokens=5)"
     ],
+    "ngrams-of-prompt": [f"{GENERATE}, no_repeat_ngram_size=1)"],
     "bad-words": [f"{GENERATE}, bad_words_ids=[50])"],
-    "temperature-zero": [f"{GENERATE}, temperature=0.0)"],
+    "temperature-zero": [
+        f"{GENERATE}, temperature=0.0)",
+        PIPE + "pipe(messages, max_new_tokens=5, do_sample=True, temperature=0.0)",
+    ],
+    "ignored-sampling-flags": [PIPE + "pipe(messages, max_new_tokens=5, do_sample=False, top_p=0.9)"],
+    "stop-strings": [
+        f"model.generation_config.stop_strings = ['.']\n{GENERATE})",
+        PIPE + "pipe(messages, max_new_tokens=5, do_sample=False, stop_strings=['.'])",
+    ],
 }  # fmt: skip
 CASES = [(name, RULES[name].mistake) for name in RULES if name not in NO_CURE]
 CASES += [(name, code) for name, codes in VARIANTS.items() for code in codes]

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, TextStreamer
 from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.again import BEAM_SETTINGS, Code, again
-from pitfalls.inspector.call import Call
+from pitfalls.inspector.call import ID_TYPES, Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
 from pitfalls.inspector.vocabulary import role_id
 
@@ -30,6 +30,7 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
     "beam_size": "num_beams",
     "stream": "streamer",
     "seed": "transformers.set_seed",
+    "config": "generation_config",
 }
 NO_EQUIVALENT = {  # what it does elsewhere
     "frequency_penalty": "it is subtracted for each time a token stands in the answer, and 0 is neutral; "
@@ -47,7 +48,7 @@ NEAR = 0.88  # of 1: how alike two names are when one is taken for the other mis
     mistake="model.generate(inputs, max_new_tokens=5)",
     fix=GENERATE,
     source="https://github.com/algorithmicsuperintelligence/optillm/pull/320",
-    explains="^(AttributeError|TypeError|ValueError|IndexError): ",
+    explains="^(AttributeError|TypeError|ValueError|IndexError): |argument #1 'indices'|Sizes of tensors must match",
     encoders=True,
 )
 def positional_inputs(call: Call) -> str | Said | None:
@@ -65,8 +66,14 @@ def positional_inputs(call: Call) -> str | Said | None:
         said = "The input is text, and generate takes token ids: tokenize it first."
     elif given is not None and not isinstance(given, torch.Tensor):
         said = f'The input is a {type(given).__name__} and must be a tensor: give the tokenizer return_tensors="pt".'
-    elif isinstance(given, torch.Tensor) and given.ndim == 1:
-        said = f'The ids have shape ({len(given)},), not (rows, tokens): give the tokenizer return_tensors="pt".'
+    elif isinstance(given, torch.Tensor):
+        named = "input_ids" in call.arguments or getattr(call.model, "main_input_name", "") == "input_ids"
+        if given.ndim == 1 or (given.ndim != 2 and named):  # sound has other shapes
+            shape = tuple(given.shape)
+            said = f'The ids have shape {shape}, not (rows, tokens): give the tokenizer return_tensors="pt".'
+        elif named and given.numel() and given.dtype not in ID_TYPES:
+            kind = str(given.dtype).removeprefix("torch.")
+            said = f"The ids are of type {kind}, and token ids are whole numbers: it raises."
     return said and Said(said, fix=_tokenized(call, given))
 
 
@@ -165,7 +172,8 @@ def stop_strings(call: Call) -> str | Said | None:
     from the checkpoint's generation_config.json.
     """
     if call.get("stop_strings") and call.arguments.get("tokenizer") is None:
-        return f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+        said = f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+        return Said(said, fix=again(call, tokenizer=Code("tokenizer")))
     return None
 
 

@@ -74,7 +74,12 @@ def ngrams_of_prompt(call: Call) -> str | Said | None:
     tokens breaks off in the middle. In a chat the end token has followed a full stop, and the answer can't end so.
     """
     size = call.get("no_repeat_ngram_size")
-    if not isinstance(size, int) or size < 2 or not call.made or call.tokenizer is None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        return None
+    code = again(call, "no_repeat_ngram_size", repetition_penalty=1.05)
+    if size == 1:
+        return Said("no_repeat_ngram_size=1 lets no token come twice, and none of the prompt's at all.", fix=code)
+    if not call.made or call.tokenizer is None:
         return None
     for row in call.rows:
         for before, forbidden in _forbidden(row.prompt_ids, row.new_ids, size):
@@ -82,7 +87,7 @@ def ngrams_of_prompt(call: Call) -> str | Said | None:
             ends = forbidden in call.end_ids and row.stopped_by == "length"
             if ends or _goes_on(text, token, size):
                 said = f"no_repeat_ngram_size={size} forbade {token!r} behind {text!r}, because the prompt has it so."
-                return Said(said, fix=again(call, "no_repeat_ngram_size", repetition_penalty=1.05))
+                return Said(said, "note" if ends else "warning", code)  # nobody knows whether it wanted to end
     return None
 
 

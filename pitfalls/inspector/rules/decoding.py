@@ -68,9 +68,9 @@ def ignored_sampling_flags(call: Call) -> str | Said | None:
     idle = [f"{name}={value}" for name, value in given.items() if value not in IDLE[name]]
     if not idle:
         return None
-    return (
-        f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: without do_sample=True nothing is sampled."
-    )
+    has = "has" if len(idle) == 1 else "have"
+    said = f"{', '.join(idle)} {has} no effect: without do_sample=True nothing is sampled."
+    return Said(said, fix=again(call, do_sample=True) if call.pipeline_asked is not None else None)
 
 
 @rule(
@@ -92,7 +92,8 @@ def temperature_zero(call: Call) -> str | Said | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if call.samples and value <= 0:
-        return f"temperature={value} with sampling raises a ValueError. For the likeliest token: do_sample=False."
+        said = f"temperature={value} with sampling raises a ValueError. For the likeliest token: do_sample=False."
+        return Said(said, fix=again(call, *IDLE, do_sample=False) if call.pipeline_asked is not None else None)
     if not call.samples and value == 0:
         return Said("temperature=0 is ignored here; the call is greedy anyway, because nothing is sampled.", "note")
     return None

@@ -1,13 +1,26 @@
 """Rules about how long the answer may be (lesson 4)."""
 
+import re
 from typing import Any
+
+import torch
+from transformers import GenerationConfig
+from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.call import DEFAULT_BUDGET, Call, name_row
 from pitfalls.inspector.rule import Said, rule
 
 LESSON = "04_length"
-THINKING_BUDGET = 512  # tokens; the thoughts of small reasoning models alone are often longer
+THOUGHT = 128  # tokens in which hardly any thought ends, where the header opens one
+SHORT_THOUGHT = 64  # where the template leaves it to the model whether it thinks
 BUDGET = "output = model.generate(**inputs, max_new_tokens=200)"
+THINK = """
+output = model.generate(**inputs, max_new_tokens=2000)
+new_text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+answer = new_text.rpartition("</think>")[2]
+"""
+LENGTH_NAMES = r"(?i)max\w*(?:tok|len|new)|(?:tok|len)\w*max"  # of other libraries, or misspelt
+_SETTINGS = set(vars(GenerationConfig()))
 
 
 @rule(
@@ -25,20 +38,21 @@ def length(call: Call) -> str | Said | None:
     5.23 warns, but prints prompt + 20 as the number. After the call the rule speaks only if a row was really cut off,
     or if a whole budget went into white space.
     """
-    if not call.arguments:
+    if not call.arguments or _unlike_generate(call):
         return None
-    if call.made:
-        blank = [n for n, row in enumerate(call.rows)
-                 if row.stopped_by == "length" and row.new_ids and call.tokenizer and not row.new_text.strip()
-                 and n not in call.nan_rows]  # fmt: skip
-        if blank and not call.samples:
-            count = len(call.rows[blank[0]].new_ids)
-            return f"The whole budget of {count} new token{'s' * (count > 1)} went into white space or special tokens."
+    blank = _blank(call)
+    if blank == 1:
+        return Said("The only new token is white space or a special token.", "note", _with_budget(call))
+    if blank:
+        return f"The whole budget of {blank} new tokens went into white space or special tokens."
     if call.get("max_new_tokens") is not None or call.get("max_length") is not None or call.get("max_time"):
         return None
     if call.made and not any(row.stopped_by == "length" for row in call.rows):
         return None
-    return f"No length is given, so the answer is cut after {DEFAULT_BUDGET} new tokens, in the middle of a sentence."
+    return Said(
+        f"No length is given, so the answer is cut after {DEFAULT_BUDGET} new tokens, in the middle of a sentence.",
+        fix=_with_budget(call),
+    )
 
 
 @rule(
@@ -59,14 +73,20 @@ def max_length(call: Call) -> str | Said | None:
     total = call.get("max_length")
     if not isinstance(total, int) or call.get("max_new_tokens") is not None or not call.token_rows:
         return None
-    left = total - call.width
+    if _unlike_generate(call):
+        return None
+    left, fix = total - call.width, _with_budget(call)
     if left <= 0:
-        return f"max_length={total} counts the prompt, which has {call.width} tokens already: nothing can be generated."
+        return Said(
+            f"max_length={total} counts the prompt, which has {call.width} tokens already: nothing can be generated.",
+            fix=fix,
+        )
     cut = not call.made or any(row.stopped_by == "length" for row in call.rows)
     if left < DEFAULT_BUDGET and cut and call.width > left:
         return Said(
             f"max_length={total} counts the prompt's {call.width} tokens too: only {left} are left to answer.",
             "warning",
+            fix,
         )
     return None
 
@@ -86,13 +106,19 @@ def two_lengths(call: Call) -> str | Said | None:
     generation_config.json and not from the caller, which makes that log hard to understand.
     """
     total, new = call.setting("max_length"), call.get("max_new_tokens")
-    if total.value is None or new is None or "max_length" in call.from_pipeline:
+    if total.value is None or new is None or "max_length" in call.from_pipeline or _unlike_generate(call):
         return None
+    if getattr(type(call.model), "generate", None) not in (None, GenerationMixin.generate):
+        return None  # Whisper's own sets both, around the common one
+    kept = _room(call, new if isinstance(new, int) else 200)
+    fix = "model.generation_config.max_length = None\n" + BUDGET.replace("200", str(kept))
     if total.source == "model":
         return Said(
-            f"max_length={total.value} comes from the model's own settings; your max_new_tokens={new} wins.", "note"
+            f"max_length={total.value} comes from the model's own settings; your max_new_tokens={new} wins.",
+            "note",
+            fix,
         )
-    return f"max_length={total.value} is ignored: max_new_tokens={new} wins."
+    return Said(f"max_length={total.value} is ignored: max_new_tokens={new} wins.", fix=fix)
 
 
 @rule(
@@ -121,7 +147,9 @@ def context_window(call: Call) -> str | Said | None:
         return None
     if call.width >= window:
         return Said(
-            f"The prompt has {call.width} tokens, the model's window is {window}: no answer fits behind it.", "error"
+            f"The prompt has {call.width} tokens, the model's window is {window}: no answer fits behind it.",
+            "error",
+            _shorter(call, window),
         )
     if call.made and call.output_ids.shape[1] <= window:
         return None
@@ -140,11 +168,7 @@ def context_window(call: Call) -> str | Said | None:
     inputs = tokenizer("<think>\\nThe user wants", return_tensors="pt")
     model.generate(**inputs, max_new_tokens=5)
     """,
-    fix="""
-    output = model.generate(**inputs, max_new_tokens=2000)
-    new_text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    answer = new_text.rpartition("</think>")[2]
-    """,
+    fix=THINK,
     source="https://github.com/BunsenFeng/model_collaboration/pull/67",
 )
 def thinking_budget(call: Call) -> str | Said | None:
@@ -155,22 +179,24 @@ def thinking_budget(call: Call) -> str | Said | None:
     """
     if not call.tokenizer or not call.token_rows:
         return None
-    if call.made:
-        for n, row in enumerate(call.rows):
-            prompt = call.prompts[n * len(call.token_rows) // len(call.rows)]
-            whole = call.tokenizer.decode(prompt[-8:] + row.new_ids)
-            if row.stopped_by == "length" and whole.rfind("<think>") > whole.rfind("</think>"):
-                return f"All {len(row.new_ids)} new tokens are thoughts: `</think>` never came, so there is no answer."
+    fix = THINK.replace("2000", str(_room(call, 2000)))
+    for n, row in enumerate(call.rows):
+        prompt = call.prompts[n * len(call.token_rows) // len(call.rows)]
+        whole = call.tokenizer.decode(prompt[-8:] + row.new_ids)
+        cut = row.stopped_by == "length" and len(row.new_ids) > 1  # one token a call is a loop of one's own
+        if cut and whole.rfind("<think>") > whole.rfind("</think>"):
+            message = f"All {len(row.new_ids)} new tokens are thoughts: `</think>` never came, so there is no answer."
+            return Said(message, fix=fix)
+    header, budget = call.chat.header, call.budget
+    opened = header.rfind("<think>") > header.rfind("</think>")
+    if call.made or "<think>" not in call.chat.template or not 1 < budget <= (THOUGHT if opened else SHORT_THOUGHT):
         return None
-    if "<think>" not in call.chat.template or call.budget >= THINKING_BUDGET:
+    if not any(_asks_for_a_thought(call, ids, text) for ids, text in zip(call.prompts, call.excerpts, strict=True)):
         return None
-    header = call.chat.header_ids  # behind it may stand an answer that the caller began, or an empty thought
-    if any(
-        header and ids[-len(header) :] == header and "/no_think" not in text
-        for ids, text in zip(call.prompts, call.excerpts, strict=True)
-    ):
-        return f"This model thinks before it answers: {call.budget} new tokens are likely to end among its thoughts."
-    return None
+    if opened:
+        return Said(f"This model thinks before it answers: {budget} new tokens will end among its thoughts.", fix=fix)
+    message = f"Where this model thinks before it answers, {budget} new tokens will end among its thoughts."
+    return Said(message, "note", fix)
 
 
 @rule(
@@ -182,7 +208,7 @@ def thinking_budget(call: Call) -> str | Said | None:
     """,
     fix='inputs = tokenizer("Once upon a time", return_tensors="pt")\n' + BUDGET,
     source="https://github.com/knoveleng/open-rs/issues/13",
-    explains="0 elements|out of bounds|out of range|IndexError",
+    explains="0 elements|out of bounds|out of range|IndexError|bos_token_id|indices",
 )
 def empty_prompt(call: Call) -> str | Said | None:
     """The model gets an empty prompt, and makes something up.
@@ -192,8 +218,11 @@ def empty_prompt(call: Call) -> str | Said | None:
     there is no token at all, weights in 4 bits on a CPU are worse: the library that multiplies them, bitsandbytes
     0.50, divides by the number of tokens on newer CPUs, and the process ends without an exception.
     """
+    if call.given_ids is None:
+        return _from_nothing(call)
+    empty = isinstance(call.given_ids, torch.Tensor) and not call.given_ids.numel()  # of no text, often of floats
     if call.input_ids is None:
-        return None
+        return Said("The prompt has no tokens, and its tensor is none of ids: it raises.", "error") if empty else None
     if not call.input_ids.numel() and _in_4_bit_on_a_cpu(call.model):
         return Said(
             "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process.", "error"
@@ -208,3 +237,77 @@ def empty_prompt(call: Call) -> str | Said | None:
 
 def _in_4_bit_on_a_cpu(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False)) and model.device.type == "cpu"
+
+
+def _from_nothing(call: Call) -> Said | None:
+    """Of a call without any input: on purpose where it samples, or says what to begin with."""
+    given = {name for name, value in call.arguments.items() if isinstance(value, torch.Tensor)}
+    if call.model is None or "inputs" in call.arguments or call.has_encoder or given:
+        return None
+    if call.get("bos_token_id") is None:
+        return Said("There is no prompt, and this model has no BOS token to begin with: generate raises.", "error")
+    if not call.chat or call.samples or call.given("bos_token_id") is not None or _unlike_generate(call):
+        return None
+    message = "There is no prompt: the model begins with its BOS token, outside any chat, and always writes the same."
+    return Said(message, "note")
+
+
+def _unlike_generate(call: Call) -> bool:
+    """Whether other code generates, with lengths of its own; or a length has another name, which is a mistake too."""
+    config = call.arguments.get("generation_config")
+    names = {*call.arguments, *getattr(config, "__dict__", {})} - _SETTINGS
+    misspelt = any(re.search(LENGTH_NAMES, str(name)) for name in names)
+    return call.arguments.get("custom_generate") is not None or misspelt
+
+
+def _blank(call: Call) -> int | None:
+    """How many tokens a row has that was cut off, and in which nothing can be read."""
+    if call.tokenizer is None or call.samples:
+        return None
+    own_loop = call.arguments.get("past_key_values") is not None  # of one token a call
+    for n, row in enumerate(call.rows):
+        if row.stopped_by != "length" or not row.new_ids or row.new_text.strip() or n in call.nan_rows:
+            continue
+        tail = call.tokenizer.decode(row.prompt_ids[-16:]).rstrip()
+        asks = tail.endswith((":", call.chat.header.strip() or ":")) and not own_loop
+        if len(row.new_ids) > 1 or asks:
+            return len(row.new_ids)
+    return None
+
+
+def _asks_for_a_thought(call: Call, ids: list[int], text: str) -> bool:
+    """Whether a prompt ends in the header: behind it may stand an answer that was begun, or an empty thought."""
+    header = call.chat.header_ids
+    answers_a_tool = "tool_response" in text[-200:] or "<|tool" in text[-200:]
+    return bool(header) and ids[-len(header) :] == header and "/no_think" not in text and not answers_a_tool
+
+
+def _room(call: Call, wanted: int) -> int:
+    """As many new tokens as are wanted, or as the window has room for."""
+    return max(1, min(wanted, call.window - call.width)) if call.window and not call.has_encoder else wanted
+
+
+def _with_budget(call: Call) -> str:
+    """Code with a budget; without the model's own `max_length`, of which transformers would warn."""
+    first = "model.generation_config.max_length = None\n" if call.setting("max_length").source == "model" else ""
+    return first + BUDGET.replace("200", str(_room(call, 200)))
+
+
+def _shorter(call: Call, window: int) -> str:
+    """Code that makes room for an answer: half of the window, at most 200 tokens."""
+    new = max(1, min(200, window // 2))
+    kept = window - new
+    if not any(call.templated):
+        return (
+            f"inputs = {{name: tensor[:, -{kept}:] for name, tensor in inputs.items()}}  # the end of the text\n"
+            f"output = model.generate(**inputs, max_new_tokens={new})"
+        )
+    text = call.text(0)
+    markers = call.chat.user_close + call.chat.header + text.partition(call.chat.user_open or text)[0]
+    room = kept - len(call.tokenizer(markers + call.chat.user_open)["input_ids"])
+    letters = max(1, 3 * room * len(text) // (4 * max(1, len(call.prompts[0]))))  # a quarter less, as they vary
+    return f"""
+messages = [{{**messages[-1], "content": messages[-1]["content"][-{letters}:]}}]  # or drop earlier turns
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens={new})
+"""

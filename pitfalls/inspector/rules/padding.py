@@ -4,13 +4,22 @@ import torch
 
 from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import Said, rule
-from pitfalls.inspector.vocabulary import special_ids
+from pitfalls.inspector.vocabulary import role_id
 
 LESSON = "06_padding_side"
+PAD_TOKEN = "tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token\n"
 PAD_LEFT = """
 tokenizer.padding_side = "left"
 inputs = tokenizer(texts, padding=True, return_tensors="pt")
-output = model.generate(**inputs, max_new_tokens=50)
+output = model.generate(**inputs, max_new_tokens=50)  # ** passes the attention mask along
+"""
+RESIZE = "model.resize_token_embeddings(len(tokenizer))\n"
+PAD_CHATS = """
+tokenizer.padding_side = "left"
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
+)
+output = model.generate(**inputs, max_new_tokens=50)  # ** passes the attention mask along
 """
 
 
@@ -33,7 +42,8 @@ def padding_side(call: Call) -> str | Said | None:
     for n, pad in enumerate(call.pads):
         if pad.right:
             hides = "; the mask hides it from generate" if call.mask and pad.attended else ""
-            return f"{name_row(call, n)} ends in {_count(pad.right)}{hides}: the answer starts after them."
+            message = f"{name_row(call, n)} ends in {_count(pad.right)}{hides}: the answer starts after them."
+            return Said(message, fix=_padded_left(call))
     return None
 
 
@@ -44,12 +54,9 @@ def padding_side(call: Call) -> str | Said | None:
     inputs = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
     model.generate(inputs["input_ids"], max_new_tokens=5)
     """,
-    fix="""
-    inputs = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
-    output = model.generate(**inputs, max_new_tokens=50)  # ** passes the attention mask along
-    """,
+    fix=PAD_LEFT,
     source="https://github.com/huggingface/transformers/pull/41400",
-    explains="size of tensor|shape|expand|broadcast",
+    explains="size of tensor|shape|expand|broadcast|tuple index|must be 2D",
 )
 def attention_mask(call: Call) -> str | Said | None:
     """The model reads the pads as text, because no mask tells it to skip them.
@@ -60,11 +67,54 @@ def attention_mask(call: Call) -> str | Said | None:
     for n, pad in enumerate(call.pads):
         if pad.attended:
             why = "the mask is one there" if call.mask else "there is no attention mask"
-            return f"{name_row(call, n)} has {_count(pad.attended)} that the model reads as text: {why}."
+            message = f"{name_row(call, n)} has {_count(pad.attended)} that the model reads as text: {why}."
+            return Said(message, fix=_padded_left(call))
     mask = call.arguments.get("attention_mask")
+    if isinstance(mask, (list, tuple)):
+        return f"The mask is a {type(mask).__name__} and must be a tensor, of the shape of the ids."
     fits = call.mask is not None or not call.token_rows or call.arguments.get("past_key_values") is not None
-    if isinstance(mask, torch.Tensor) and mask.ndim <= 2 and not fits:
+    if isinstance(mask, torch.Tensor) and mask.ndim <= 3 and not fits:
         return f"The mask has shape {tuple(mask.shape)}, and the ids {tuple(call.input_ids.shape)}: they must agree."
+    return None
+
+
+@rule(
+    "warning",
+    LESSON,
+    mistake="""
+    chat = [*messages, {"role": "assistant", "content": "Paris."}, {"role": "user", "content": "And of Spain?"}]
+    tokenizer.pad_token = tokenizer.eos_token  # which ends each turn of this chat
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    inputs["attention_mask"] = (inputs["input_ids"] != tokenizer.pad_token_id).long()
+    model.generate(**inputs, max_new_tokens=5)
+    """,
+    fix=PAD_CHATS,
+    source="https://github.com/microsoft/onnxruntime-genai/pull/1694",
+)
+def mask_holes(call: Call) -> str | Said | None:
+    """The mask hides tokens inside the text, because they are the same token as the pad.
+
+    Where the end token is the pad token too, a mask made as `ids != pad` hides the ends of the turns with the pads, and
+    the model reads all turns as one. Take the mask that the tokenizer returns: it knows which tokens it added.
+    """
+    inferred = call.get("pad_token_id") if call.infers_mask else None
+    made_by_hand = call.mask is not None and any(0 in mask for mask in call.mask)
+    if not made_by_hand and inferred is None:
+        return None
+    roles = [role_id(call.tokenizer, role) for role in ("bos", "eos", "unk")]
+    spoken = {*call.end_ids, *roles, call.chat.end_id, *call.chat.open_ids} & (call.pad_ids | {inferred})
+    for n, (row, pad) in enumerate(zip(call.token_rows, call.pads, strict=True)):
+        seen = call.mask[n] if call.mask else [token != inferred for token in row]
+        if any(shown for token, shown in zip(row, seen, strict=True) if token in spoken):
+            continue  # the mask tells the pads from the same token in the text
+        first, last = pad.left, len(row) - pad.right - 1
+        holes = [place for place in range(first + 1, last) if row[place] in spoken and not seen[place]]
+        alone = [place for place in holes if seen[place - 1] and seen[place + 1]]
+        if alone:
+            name = call.tokenizer.decode([row[alone[0]]]) if call.tokenizer else f"token {row[alone[0]]}"
+            times = "once" if len(alone) == 1 else f"{len(alone)} times"
+            message = f"{name_row(call, n)} has {name!r} {times} within its text, and the mask hides it like a pad."
+            return Said(message, fix=PAD_CHATS if any(call.templated) else PAD_LEFT)
     return None
 
 
@@ -75,10 +125,7 @@ def attention_mask(call: Call) -> str | Said | None:
     tokenizer.pad_token = None  # as in many base models
     tokenizer(texts, padding=True, return_tensors="pt")
     """,
-    fix="""
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    inputs = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
-    """,
+    fix=PAD_TOKEN + PAD_LEFT.lstrip(),
     source="https://github.com/huggingface/transformers/issues/22312",
     explains="padding token|pad_token|Unable to create tensor|expected sequence of length|'list' object",
     encoders=True,
@@ -98,10 +145,9 @@ def no_pad_token(call: Call) -> str | Said | None:
         ragged |= len({len(row) for row in given}) > 1
     if not ragged:
         return None
-    missing = call.tokenizer is not None and call.tokenizer.pad_token is None
-    return "The texts have different lengths" + (
-        ", and the tokenizer has no pad token." if missing else ": they need padding."
-    )
+    if call.tokenizer is not None and call.tokenizer.pad_token is None:
+        return "The texts have different lengths, and the tokenizer has no pad token."
+    return Said("The texts have different lengths: they need padding.", fix=_padded_left(call))
 
 
 @rule(
@@ -112,7 +158,7 @@ def no_pad_token(call: Call) -> str | Said | None:
     inputs = tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
     model.generate(**inputs, max_new_tokens=5)
     """,
-    fix="model.resize_token_embeddings(len(tokenizer))",
+    fix=RESIZE,
     source="https://github.com/meta-llama/llama-cookbook/issues/189",
     explains="index out of range|device-side assert",
     encoders=True,
@@ -126,13 +172,16 @@ def ids_past_embedding(call: Call) -> str | Said | None:
     rows = call.embeddings
     if not rows:
         return None
+    known = len(call.tokenizer) if call.tokenizer is not None else None
     if call.input_ids is not None and call.input_ids.numel():
         low, high = call.input_ids.min().item(), call.input_ids.max().item()
         if low < 0 or high >= rows:
             wrong = high if high >= rows else low
-            return f"Token id {wrong} has no row in the model's embedding table: it ends at {rows - 1}."
-    known = len(call.tokenizer) if call.tokenizer is not None else 0
-    if known > rows:
+            message = f"Token id {wrong} has no row in the model's embedding table: it ends at {rows - 1}."
+            if wrong >= rows and (known is None or wrong < known):
+                return message
+            return Said(message, fix=RESIZE * bool(known and known > rows) + _padded_left(call))  # other ids, then
+    if known is not None and known > rows and call.input_ids is not None:
         return Said(
             f"The tokenizer knows {known} tokens, the model {rows}: an id past {rows - 1} will raise.", "warning"
         )
@@ -159,12 +208,17 @@ def pad_mismatch(call: Call) -> str | Said | None:
     pad = call.get("pad_token_id")
     if call.tokenizer is None or not isinstance(pad, int) or len(call.token_rows) < 2 or pad < 0:
         return None
-    added = getattr(call.tokenizer, "added_tokens_decoder", {}).get(pad)  # special ones without a role too
-    if pad in special_ids(call.tokenizer) or pad in call.end_ids or getattr(added, "special", False):
+    if pad in call.special_ids or pad in call.end_ids:
         return None
     if call.made and not any(pad in row[call.width :] for row in call.output_ids.tolist()):
         return None
     return f"Short answers are filled up with {call.tokenizer.decode([pad])!r} (id {pad}), which stays in the text."
+
+
+def _padded_left(call: Call) -> str:
+    """Code that pads on the left, a chat as a chat."""
+    pad = getattr(call.tokenizer, "pad_token", None) is None
+    return PAD_TOKEN * pad + (PAD_CHATS if any(call.templated) else PAD_LEFT).lstrip()
 
 
 def _count(pads: int) -> str:

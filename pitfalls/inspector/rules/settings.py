@@ -113,12 +113,14 @@ def one_candidate(call: Call) -> str | Said | None:
     """
     if not call.samples or (call.get("num_beams") or 1) != 1:
         return None
-    for name, alone in (("top_k", 1), ("top_p", 0), ("min_p", 1)):
-        if call.given(name) == alone and not isinstance(call.given(name), bool):
-            copies = call.get("num_return_sequences") or 1
-            more = f", and the {copies} sequences are copies" if copies != 1 else ""
-            said = f"{name}={call.given(name)} leaves one candidate to draw from: the text is the greedy one{more}."
-            return Said(said, "warning" if more else "note", again(call, name))
+    copies = call.get("num_return_sequences") or 1
+    for name, alone, open_ in (("top_k", 1, 50), ("top_p", 0, 0.9), ("min_p", 1, 0.05)):
+        value = call.get(name)
+        if value != alone or isinstance(value, bool) or (call.given(name) is None and copies == 1):
+            continue  # the model's own filter is what model-defaults speaks about
+        more = f", and the {copies} sequences are copies" if copies != 1 else ""
+        said = f"{name}={value} leaves one candidate to draw from: the text is the greedy one{more}."
+        return Said(said, "warning" if more else "note", again(call, **{name: open_}))
     return None
 
 

@@ -1,10 +1,12 @@
 """Rules about what the caller lets stop a text (lessons 4 and 10)."""
 
 import dis
+import inspect
 from typing import Any
 
 from pitfalls.inspector.again import again
 from pitfalls.inspector.call import Call
+from pitfalls.inspector.given import token_ids
 from pitfalls.inspector.rule import Said, rule
 from pitfalls.inspector.vocabulary import special_ids
 
@@ -26,8 +28,8 @@ def stop_text_as_ids(call: Call) -> str | Said | None:
     `eos_token_id` takes several ids, and any one stops. A stop string of three tokens, given so, stops at the first of
     them, such as a line end. `stop_strings` looks for the text as a whole.
     """
-    given = call.given("eos_token_id")
-    if call.tokenizer is None or not isinstance(given, (list, tuple)) or not all(isinstance(id_, int) for id_ in given):
+    given = token_ids(call.given("eos_token_id"))
+    if call.tokenizer is None or len(given) < 2:
         return None
     special = special_ids(call.tokenizer) | set(call.own_end_ids)
     pieces = [token for token in given if token not in special]
@@ -41,9 +43,10 @@ def stop_text_as_ids(call: Call) -> str | Said | None:
     code = again(call, "eos_token_id", stop_strings=[text])
     did = "stopped" if call.made else "stops"
     return Said(
-        f"The end ids {list(given)} are the pieces of {text!r}, and each stops alone: "
+        f"The end ids {given} are the pieces of {text!r}, and each stops alone: "
         f"{call.tokenizer.decode([first])!r} {did} the answer.",
-        fix=code,
+        None if len(set(pieces)) < len(pieces) or any(map(str.isalpha, text)) else "note",  # "###" or a line end?
+        code,
     )
 
 
@@ -74,7 +77,8 @@ def criterion_per_row(call: Call) -> str | Said | None:
     `generate` takes a tensor with a bool for each row. A single `True` stands for all: rows that were in the middle of
     a sentence end there too.
     """
-    for criterion in call.arguments.get("stopping_criteria") or ():
+    given = call.arguments.get("stopping_criteria")
+    for criterion in given if call.answered_for_all and isinstance(given, (list, tuple)) else ():
         name = type(criterion).__name__
         cut = [n for n, row in enumerate(call.rows) if row.stopped_by == name]
         looks = _looks_at(criterion) if name in call.answered_for_all and len(cut) > 1 else None
@@ -101,14 +105,22 @@ def _looks_at(criterion: Any) -> str | None:
 
     One that asks a clock or a flag means all rows, and so does one that waits until all of them are done.
     """
-    code = getattr(vars(type(criterion)).get("__call__"), "__code__", None)
-    if code is None or code.co_argcount < 2:
+    call = criterion if inspect.isfunction(criterion) else inspect.getattr_static(type(criterion), "__call__", None)
+    code, first = getattr(call, "__code__", None), 0 if call is criterion else 1  # behind self
+    if code is None or code.co_argcount <= first:
         return None
-    ids, steps = code.co_varnames[1], list(dis.get_instructions(code))
-    for n, step in enumerate(steps[:-3]):
-        loaded = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        measured = n and steps[n - 1].argval == "len" or steps[n + 3].argval in ("shape", "size")
-        if step.opname.startswith("LOAD_FAST") and loaded[-1] == ids and steps[n + 1].argval == 0 and not measured:
+    ids, steps = code.co_varnames[first], list(dis.get_instructions(code))
+    read = [n for n, step in enumerate(steps) if step.opname.startswith("LOAD_") and _last(step.argval) == ids]
+    for n in read:
+        measured = _last(steps[n - 1].argval) == "len" or any(
+            step.argval in ("shape", "size") for step in steps[n + 3 : n + 4]
+        )
+        if steps[n + 1].argval == 0 and not measured:
             return "looks at the first row"
     names = set(code.co_names)
-    return "asks for any row" if "any" in names and "all" not in names else None
+    return "asks for any row" if read and "any" in names and "all" not in names else None
+
+
+def _last(loaded: Any) -> Any:
+    """What one instruction loads last: newer versions of Python load two variables at once."""
+    return loaded[-1] if isinstance(loaded, tuple) else loaded

@@ -3,14 +3,26 @@
 import re
 from typing import Any
 
+from transformers import TextIteratorStreamer, TextStreamer
+
 from pitfalls.inspector.call import Call, name_row
+from pitfalls.inspector.cuts import wrong_cut
 from pitfalls.inspector.rule import GENERATE, Said, rule
-from pitfalls.inspector.vocabulary import special_ids
 
 ANSWER = f"""
 {GENERATE}
 answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 """
+ANSWERS = f"""
+{GENERATE}
+answers = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+"""
+ENCODED = f"""
+{GENERATE}
+answer = tokenizer.decode(output[0], skip_special_tokens=True)  # with an encoder, the output is the answer alone
+"""
+TOOLS = r"(?i)tool|function|python_tag|channel"  # in the names of special tokens that part an answer from a call
+THOUGHTS_END = r"(?i)^[<\[|]*/(?:think|thinking|thought|reasoning)\b"
 
 
 @rule(
@@ -50,17 +62,96 @@ def trailing_space(call: Call) -> str | Said | None:
     source="https://github.com/huggingface/transformers/issues/17117",
 )
 def prompt_echo(call: Call) -> str | Said | None:
-    """The whole output of a chat is decoded, so the answer has the prompt in front of it.
+    """The whole output of a chat is decoded or streamed, so the answer has the prompt in front of it.
 
     A decoder-only model returns prompt and answer as one sequence. Cut it by tokens, before decoding: cutting the text
-    by the length of the prompt goes wrong wherever decoding changed a character. Seen by `watch`, for chats only: who
-    completes a text mostly wants the beginning too.
+    by the length of the prompt goes wrong wherever decoding changed a character. A streamer does it where it is made
+    with `skip_prompt=True`. Seen by `watch`, for chats only: who completes a text mostly wants the beginning too; and
+    not where `skip_special_tokens=False` is said, which shows the markers of all turns to someone who looks for them.
     """
-    if call.decoded is None or not any(call.templated):
+    if call.has_encoder or not any(call.templated):
         return None
-    for row in call.output_ids.tolist():
-        if call.decoded.ids[: call.width + 1] == row[: call.width + 1] and len(row) > call.width:
-            return f"The decoded text begins with the prompt: its {call.width} tokens are part of what is kept."
+    streamer, piece = _streamer(call), call.decoded
+    if streamer is not None and not streamer.skip_prompt:
+        only_shown = "note" if type(streamer) is TextStreamer else None  # it prints, and nobody reads the text
+        message = f"The streamer passes on the prompt too: {call.width} tokens come before the answer."
+        return Said(message, only_shown, _stream(streamer))
+    if piece is None or piece.skip_special_tokens is False:
+        return None
+    for n, row in enumerate(call.output_ids.tolist()):
+        whole = piece.ids[: call.width + 1] == row[: call.width + 1]
+        if piece.row == n and piece.first:  # without a BOS, or without the pads
+            whole = piece.first <= call.pads[n * len(call.pads) // len(call.rows)].left + 1
+            whole &= piece.first + len(piece.ids) > call.width
+        if whole and len(row) > call.width:
+            return Said(
+                f"The decoded text begins with the prompt: its {call.width} tokens are part of what is kept.",
+                fix=ANSWERS if len(call.rows) > 1 else ANSWER,
+            )
+    return None
+
+
+@rule(
+    "warning",
+    "04_length",
+    mistake="""
+    text = "Q: What is the capital of France?\\nA:"
+    inputs = tokenizer(text, return_tensors="pt")
+    output = model.generate(**inputs, max_new_tokens=5)
+    answer = tokenizer.decode(output[0, len(text) :])
+    """,
+    fix=ANSWER,
+    source="https://huggingface.co/docs/transformers/llm_tutorial",
+)
+def answer_cut(call: Call) -> str | Said | None:
+    """The answer is cut out of the output at the wrong place.
+
+    A row of the output is the prompt as it was given, pads included, and the new tokens: the answer begins at
+    `inputs["input_ids"].shape[1]`, in every row of a batch. The length of the text counts characters, the length of one
+    row alone leaves out its pads, and the length of what the tokenizer returned is the number of its entries. Seen by
+    `watch`, which speaks only where the place shows what was counted, or where nothing is left.
+    """
+    said = wrong_cut(call)
+    return said and said._replace(fix=ANSWERS if len(call.rows) > 1 else ANSWER)
+
+
+@rule(
+    "warning",
+    "04_length",
+    mistake="""
+    tokenizer.add_tokens(["<tool_call>"], special_tokens=True)
+    model.resize_token_embeddings(len(tokenizer))
+    calls_a_tool = {(len(tokenizer) - 1,): 50.0}  # as a model does that was trained for it
+    output = model.generate(**inputs, max_new_tokens=5, sequence_bias=calls_a_tool)
+    answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    """,
+    fix=f"""
+    {GENERATE}
+    answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
+    """,
+    source="https://github.com/mistralai/mistral-inference/issues/162",
+)
+def lost_marker(call: Call) -> str | Said | None:
+    """A marker that gives the answer its meaning is dropped with `skip_special_tokens=True`.
+
+    In some models the marker of a tool call, of a channel, or of the end of the thoughts is a special token, as
+    `<|python_tag|>` of Llama 3.1. Without it a call can't be told from text. Keep the special tokens, and take away the
+    end token yourself. Seen by `watch`.
+    """
+    piece = call.decoded
+    if piece is None or not piece.skip_special_tokens or call.has_encoder or not piece.ids:
+        return None
+    new = piece.ids[max(0, call.start - (piece.first or 0)) :]
+    special = call.special_ids
+    for place, token in enumerate(new):
+        if token not in special or token in {*call.end_ids, *call.pad_ids, call.chat.end_id}:
+            continue
+        name = str(call.tokenizer.convert_ids_to_tokens(token))
+        if re.search(TOOLS, name):
+            return f"{name!r} is dropped from the decoded answer, which tells what the text behind it is."
+        around = [set(new[:place]) - special, set(new[place:]) - special]
+        if re.search(THOUGHTS_END, name) and all(around):
+            return f"{name!r} is dropped from the decoded answer: thoughts and answer can't be told apart any more."
     return None
 
 
@@ -74,10 +165,7 @@ def prompt_echo(call: Call) -> str | Said | None:
     output = model.generate(**inputs, max_new_tokens=6)
     answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
     """,
-    fix="""
-    output = model.generate(**inputs, max_new_tokens=50)
-    answer = tokenizer.decode(output[0], skip_special_tokens=True)  # with an encoder, the output is the answer alone
-    """,
+    fix=ENCODED,
     source="https://huggingface.co/docs/transformers/main/en/model_doc/t5",
     encoders=True,
 )
@@ -87,7 +175,19 @@ def encoder_decoder(call: Call) -> str | Said | None:
     T5, BART and Whisper read the prompt in the encoder, and what `generate` returns is the answer alone: whoever cuts
     it as for a decoder-only model loses the beginning of the answer, or all of it. Seen by `watch`.
     """
-    return None
+    piece = call.decoded
+    if piece is None or not call.has_encoder or piece.first is None or piece.first <= call.start:
+        return None
+    written = call.output_ids.shape[1]
+    if piece.ids and piece.first != call.width:
+        return None
+    if not piece.ids and not (piece.first == written <= call.width):
+        return None
+    lost = "all of them" if not piece.ids else f"the first {piece.first}"
+    return (
+        f"The prompt's {call.width} tokens are cut off the output, and it has no prompt in it: "
+        f"of its {written} tokens {lost} are lost."
+    )
 
 
 @rule(
@@ -102,20 +202,42 @@ def encoder_decoder(call: Call) -> str | Said | None:
     source="https://github.com/EuroEval/EuroEval/pull/1006",
 )
 def special_tokens_kept(call: Call) -> str | Said | None:
-    """The decoded answer keeps its special tokens, such as the end token.
+    """The decoded or streamed answer keeps its special tokens, such as the end token.
 
-    `decode` keeps them unless told otherwise, and "Paris</s>" is not equal to "Paris". To keep them on purpose, say
-    `skip_special_tokens=False`. Seen by `watch`.
+    `decode` and a streamer keep them unless told otherwise, and "Paris</s>" is not equal to "Paris". To keep them on
+    purpose, say `skip_special_tokens=False`. Seen by `watch`.
     """
-    if call.decoded is None or call.decoded.skip_special_tokens is not None:
+    streamer, piece = _streamer(call), call.decoded
+    if not call.made or call.tokenizer is None or call.has_encoder:
         return None
-    special = special_ids(call.tokenizer) | set(call.end_ids)
-    for row in call.output_ids[:, call.width :].tolist():
-        new = call.decoded.ids[-len(row) :] if row else []
-        kept = [token for token in new if token in special]
-        if kept and new == row:
-            return f"The decoded answer holds {call.tokenizer.decode(kept[:1])!r}."
+    if streamer is not None and "skip_special_tokens" not in streamer.decode_kwargs:
+        kept = [token for row in call.rows for token in row.new_ids if token in call.special_ids]
+        if kept:
+            return Said(f"The streamer passes on {call.tokenizer.decode(kept[:1])!r}.", fix=_stream(streamer))
+    if piece is None or piece.skip_special_tokens is not None:
+        return None
+    for row in call.output_ids[:, call.start :].tolist():
+        new = piece.ids[-len(row) :] if row else []
+        kept = [token for token in new if token in call.special_ids] if new == row else []
+        if kept:
+            fix = ANSWERS if len(call.rows) > 1 else ANSWER
+            return Said(f"The decoded answer holds {call.tokenizer.decode(kept[:1])!r}.", fix=fix)
     return None
+
+
+def _streamer(call: Call) -> TextStreamer | None:
+    """The streamer of the call, where it is one of transformers, or a kind of those that cuts nothing by itself."""
+    given = call.arguments.get("streamer")
+    return given if isinstance(given, TextStreamer) and type(given).put is TextStreamer.put else None
+
+
+def _stream(streamer: TextStreamer) -> str:
+    name = "TextIteratorStreamer" if isinstance(streamer, TextIteratorStreamer) else "TextStreamer"
+    return f"""
+from transformers import {name}
+streamer = {name}(tokenizer, skip_prompt=True, skip_special_tokens=True)
+output = model.generate(**inputs, max_new_tokens=50, streamer=streamer)  # in its thread, where you have one
+"""
 
 
 def _is_space(tokenizer: Any, token_id: int) -> bool:

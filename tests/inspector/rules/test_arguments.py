@@ -30,7 +30,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("given", "said"),
     [("1, 2, 3", "The input is text"), (["1, 2, 3"], "The input is text"), ([[50, 51]], "is a list"),
-     (torch.tensor([50, 51]), r"shape \(2,\)")],
+     (torch.tensor([50, 51]), r"shape \(2,\)"), (torch.tensor(50), r"shape \(\)"),
+     (torch.ones(1, 1, 3, dtype=torch.long), r"shape \(1, 1, 3\)"), (torch.tensor([[5.0]]), "type float32"),
+     (torch.tensor([[True]]), "type bool")],
 )  # fmt: skip
 def test_positional_inputs(given, said, tiny, tokenizer):
     for inputs in (given, {"input_ids": given}):

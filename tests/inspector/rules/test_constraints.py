@@ -70,6 +70,12 @@ def test_ngrams_of_prompt_break_a_name(tiny, tokenizer):
     assert "ngrams-of-prompt" not in rules(tiny, tokenizer, inputs, no_repeat_ngram_size=3), "nothing shows before"
 
 
+def test_ngrams_of_one_token(tiny, tokenizer):
+    assert not rules(tiny, tokenizer, ids([50]), no_repeat_ngram_size=2)
+    found = rules(tiny, tokenizer, ids([50]), no_repeat_ngram_size=1)["ngrams-of-prompt"]
+    assert "no token come twice" in found.message
+
+
 def test_ngrams_of_prompt_forbid_the_end_token(tiny, tokenizer):
     chat = chat_of(tokenizer, ASKED)  # ends its turns with "?" or "." and the end token
     before = chat["input_ids"][0, (chat["input_ids"][0] == END).nonzero()[0, 0] - 1].item()

@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig, T5Config, T5ForConditionalGeneration
 
 import pitfalls
-from tests.helpers import END, tiny_llama
+from tests.helpers import END, Script, tiny_llama
 from tests.inspector.rules.calls import (
     ASKED,
     BEGUN,
@@ -23,6 +23,7 @@ from tests.inspector.rules.calls import (
     rules,
     variant,
     watched,
+    with_template,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -68,6 +69,55 @@ def test_length_of_an_answer_that_is_nothing_but_white_space(tiny, tokenizer):
     assert "length" not in watched(tiny, tokenizer, inputs, [*tokenizer("\n").input_ids, END])
 
 
+def test_length_of_one_token_that_is_white_space(tiny, tokenizer):
+    for inputs in (bare(tokenizer, "True or false?\nAnswer:"), chat_of(tokenizer, ASKED)):
+        assert watched(tiny, tokenizer, inputs, "\n", max_new_tokens=1)["length"].severity == "note"
+
+
+def test_length_in_a_loop_of_one_token_a_call(tiny, tokenizer):
+    line = tokenizer("\n").input_ids
+    assert "length" not in watched(tiny, tokenizer, bare(tokenizer, "The capital is"), line, max_new_tokens=1)
+    inputs, cache = bare(tokenizer, "The capital is:"), DynamicCache(config=tiny.config)
+    with pitfalls.watch(tiny, tokenizer) as calls:
+        ids = inputs["input_ids"]
+        for _ in range(3):
+            script = [Script(ids.shape[1], line)]
+            ids = tiny.generate(ids, past_key_values=cache, max_new_tokens=1, logits_processor=script)
+    assert len(calls) == 3 and "length" not in calls.report.rules
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_tokens": 5},
+        {"max_new_token": 5},
+        {"max_output_tokens": 5},
+        {"generation_config": GenerationConfig(max_new_token=5)},
+        {"custom_generate": lambda model, input_ids, **settings: input_ids},
+    ],
+)
+def test_length_is_silent_where_a_length_is_misspelt_or_other_code_generates(settings, tiny, tokenizer):
+    assert "length" not in rules(tiny, tokenizer, bare(tokenizer, "1, 2, 3,"), max_new_tokens=None, **settings)
+
+
+def test_rules_of_lengths_are_silent_where_other_code_generates(tiny, tokenizer):
+    other = {"custom_generate": lambda model, input_ids, **settings: input_ids, "max_new_tokens": None}
+    long = ids([50] * 30)
+    assert not set(rules(tiny, tokenizer, long, max_length=20, **other)) & {"max-length", "length", "two-lengths"}
+    assert "two-lengths" not in rules(tiny, tokenizer, long, max_length=20, **other | {"max_new_tokens": 5})
+
+
+def test_length_of_a_model_with_an_encoder(tokenizer):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), **sizes)).eval()
+    inputs = bare(tokenizer, "The meeting was long, and many things were said.")
+    assert "20 new tokens" in watched(model, tokenizer, inputs, max_new_tokens=None, min_length=21)["length"].message
+    assert "length" in rules(model, tokenizer, inputs, max_new_tokens=None)
+    for settings in ({"max_new_tokens": 4}, {"max_length": 5, "max_new_tokens": None}):
+        assert not {"length", "max-length"} & set(watched(model, tokenizer, inputs, **settings))
+    assert "two-lengths" in rules(model, tokenizer, inputs, max_length=9)
+
+
 # --- max-length -------------------------------------------------------------------------------------------------
 
 
@@ -100,6 +150,25 @@ def test_max_length_after_the_call(tiny, tokenizer):
     assert "max-length" not in watched(tiny, tokenizer, long, [80, END], max_length=36, max_new_tokens=None)
     note = explained(tiny, tokenizer, lambda: tiny.generate(**long, max_length=20))["max-length"]
     assert "max_length=20" in note and "30 tokens" in note
+
+
+def cured(model, tokenizer, inputs, finding, **names) -> set[str]:
+    """The rules of the calls that a finding's fix makes, for these inputs of the reader."""
+    names = {"model": model, "tokenizer": tokenizer, "inputs": inputs, "texts": ["1, 2"], "messages": ASKED} | names
+    with pitfalls.watch(tokenizer=tokenizer) as calls:
+        exec(finding.fix, names)
+    assert len(calls) == 1
+    return calls.report.rules
+
+
+def test_the_fixes_of_lengths_mind_the_model(tiny, tokenizer):
+    """Its own `max_length`, and its window."""
+    own, small, long = variant(tiny, max_length=25), tiny_llama(len(tokenizer), window=40), ids([50] * 30)
+    found = rules(own, tokenizer, long, max_new_tokens=None)["max-length"]
+    assert not {"max-length", "two-lengths"} & cured(own, tokenizer, long, found)
+    for settings in ({"max_length": 20, "max_new_tokens": None}, {"max_length": 20, "max_new_tokens": 500}, {}):
+        for name, finding in rules(small, tokenizer, long, **{"max_new_tokens": None} | settings).items():
+            assert not {name, "context-window", "two-lengths"} & cured(small, tokenizer, long, finding)
 
 
 # --- two-lengths ------------------------------------------------------------------------------------------------
@@ -157,15 +226,35 @@ def test_context_window_after_the_call(small_window, tokenizer):
     assert "context-window" not in watched(small_window, tokenizer, prompt, [80, END], max_new_tokens=900)
 
 
+def test_the_fix_of_a_prompt_that_fills_the_window(small_window, tokenizer):
+    long = ids([50] * 20)
+    finding = rules(small_window, tokenizer, long)["context-window"]
+    assert "context-window" not in cured(small_window, tokenizer, long, finding)
+    model = tiny_llama(len(tokenizer), window=120)
+    asked = chat_of(tokenizer, TALE)
+    finding = rules(model, tokenizer, asked)["context-window"]
+    left = cured(model, tokenizer, asked, finding, messages=TALE)
+    assert not {"context-window", "truncated-prompt"} & left
+
+
 # --- thinking-budget --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", THINKING)
 def test_thinking_budget(name, speaker):
     own, model = speaker(name)
+    budget = 60 if name == "qwen-3" else 100  # it may answer without a thought
     for chat in (ASKED, TALE):
-        assert "100 new tokens" in rules(model, own, chat_of(own, chat), max_new_tokens=100)["thinking-budget"].message
-        assert "thinking-budget" not in rules(model, own, chat_of(own, chat), max_new_tokens=2000)
+        found = rules(model, own, chat_of(own, chat), max_new_tokens=budget)["thinking-budget"]
+        assert f"{budget} new tokens" in found.message and (found.severity == "note") is (name == "qwen-3")
+        for enough in (1, 256, 2000):
+            assert "thinking-budget" not in rules(model, own, chat_of(own, chat), max_new_tokens=enough)
+
+
+def test_thinking_budget_behind_the_answer_of_a_tool(speaker):
+    own, model = speaker("qwen-3")
+    told = [*ASKED, {"role": "user", "content": "<tool_response>\n24\n</tool_response>"}]
+    assert "thinking-budget" not in rules(model, own, chat_of(own, told), max_new_tokens=40)
 
 
 @pytest.mark.parametrize("name", THINKING)
@@ -195,6 +284,7 @@ def test_thinking_budget_after_the_call(speaker):
     said = "A city.</think>Paris, of course"
     assert "thinking-budget" not in watched(model, own, inputs, said, max_new_tokens=7)
     assert "thinking-budget" not in watched(model, own, inputs, [90, 91, own.eos_token_id], max_new_tokens=7)
+    assert "thinking-budget" not in watched(model, own, inputs, [90], max_new_tokens=1), "a loop of one's own"
 
 
 # --- empty-prompt -----------------------------------------------------------------------------------------------
@@ -216,3 +306,25 @@ def test_a_short_prompt_is_not_empty(given, tiny, tokenizer):
 def test_embeddings_as_inputs_are_no_empty_prompt(tiny, tokenizer):
     assert "empty-prompt" not in rules(tiny, tokenizer, {"inputs_embeds": torch.zeros(1, 3, tiny.config.hidden_size)})
     assert "empty-prompt" not in watched(tiny, tokenizer, {"inputs_embeds": torch.zeros(1, 3, tiny.config.hidden_size)})
+
+
+def test_a_call_without_any_prompt(tiny, tokenizer):
+    begins = variant(tiny, bos_token_id=BOS)
+    raises = rules(tiny, tokenizer, {})["empty-prompt"]
+    assert raises.severity == "error" and "no BOS token" in raises.message
+    assert "empty-prompt" in explained(tiny, tokenizer, lambda: tiny.generate(max_new_tokens=2))
+    assert rules(begins, tokenizer, {})["empty-prompt"].severity == "note"
+
+
+def test_a_call_without_a_prompt_on_purpose(tiny, tokenizer):
+    begins = variant(tiny, bos_token_id=BOS)
+    for settings in ({"do_sample": True}, {"bos_token_id": BOS}):
+        assert "empty-prompt" not in rules(begins, tokenizer, {}, **settings)
+    assert "empty-prompt" not in rules(begins, with_template(tokenizer, None), {})
+    assert "empty-prompt" not in rules(tiny, tokenizer, None), "only the settings are asked about"
+
+
+def test_the_tensor_of_an_empty_text(tiny, tokenizer):
+    empty = {"input_ids": torch.tensor([tokenizer("").input_ids])}  # of no numbers, torch makes floats
+    assert rules(tiny, tokenizer, empty)["empty-prompt"].severity == "error"
+    assert "empty-prompt" in explained(tiny, tokenizer, lambda: tiny.generate(**empty, max_new_tokens=2))

@@ -1,11 +1,13 @@
 """The rules of pitfalls/inspector/rules/padding.py: a section for each, in their order."""
 
 import copy
+import functools
 
 import pytest
 import torch
 from transformers import DynamicCache
 
+import pitfalls
 from tests.helpers import END, tiny_llama
 from tests.inspector.rules.calls import (
     AGAIN,
@@ -131,6 +133,94 @@ def test_rows_of_equal_length_need_no_mask(like, speaker):
     assert not rules(model, own, inputs["input_ids"])
 
 
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [([[1, 1, 1]], "is a list"), (torch.ones(3), r"shape (3,)"), (torch.ones(1, 5), "shape (1, 5)"),
+     (torch.ones(1, 3, 3), "shape (1, 3, 3)")],
+)  # fmt: skip
+def test_attention_mask_of_another_shape(mask, said, tiny, tokenizer):
+    found = rules(tiny, tokenizer, ids([50, 51, 52]) | {"attention_mask": mask})
+    assert said in found["attention-mask"].message
+
+
+def test_attention_mask_of_another_shape_is_right_with_a_cache(tiny, tokenizer):
+    cache = DynamicCache(config=tiny.config)
+    tiny(ids([50, 51])["input_ids"], past_key_values=cache)
+    given = {"past_key_values": cache, "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+    assert not set(rules(tiny, tokenizer, ids([52]) | given)) & {"attention-mask", "mask-holes", "padding-side"}
+
+
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize("texts", [["1, 2, 3, 4, 5", "1, 2"], [ASKED, AGAIN]])
+def test_the_fix_pads_on_the_left_as_the_mistake_was_made(texts, pad, tiny, tokenizer):
+    own = copied(tokenizer)
+    make = functools.partial(chat_of, own, texts, padding=True) if texts[0] is ASKED else lambda: bare(own, *texts)
+    own.padding_side = "right"
+    wrong = make()
+    own.pad_token = own.pad_token if pad else None
+    for name, given in (("padding-side", wrong), ("attention-mask", wrong["input_ids"])):
+        found = rules(tiny, own, given)
+        if name in found:
+            names = {"model": tiny, "tokenizer": copied(own), "texts": texts, "messages": texts}
+            with pitfalls.watch(tiny, names["tokenizer"]) as calls:
+                exec(found[name].fix, names)
+            assert not set(calls.report.rules) & {"padding-side", "attention-mask", "generation-prompt"}
+        assert "padding-side" in found
+
+
+# --- mask-holes -------------------------------------------------------------------------------------------------
+
+
+def compared(tokenizer, inputs):
+    """The mask that is made by comparing the ids with the pad."""
+    return {**inputs, "attention_mask": (inputs["input_ids"] != tokenizer.pad_token_id).long()}
+
+
+@pytest.mark.parametrize("like", ["qwen", "llama-3", "zephyr"])
+def test_mask_holes(like, speaker):
+    own, model = speaker(like)
+    assert own.pad_token_id == own.eos_token_id
+    for chats in ([AGAIN], [ASKED, AGAIN]):
+        inputs = chat_of(own, chats, padding=True)
+        found = rules(model, own, compared(own, inputs))["mask-holes"]
+        assert found.severity == "warning" and repr(own.pad_token) in found.message
+        assert "apply_chat_template" in found.fix and "mask-holes" not in rules(model, own, inputs)
+
+
+def test_mask_holes_within_a_bare_text(speaker):
+    own, model = speaker("gpt-2")
+    found = rules(model, own, compared(own, ids([50, 51, E0, 60, 61], [E0, E0, 70, 71, 72])))
+    assert "Row 0 has '<|endoftext|>' once" in found["mask-holes"].message
+    assert "apply_chat_template" not in found["mask-holes"].fix
+
+
+def test_mask_holes_that_generate_makes_by_itself(tiny, tokenizer):
+    """A mask that is not given, and a pad that is the end of each turn and is not among the end ids."""
+    other = variant(tiny, eos_token_id=0, pad_token_id=END)
+    inputs = chat_of(tokenizer, AGAIN)
+    assert "mask-holes" in rules(other, tokenizer, inputs["input_ids"])
+    assert "mask-holes" not in rules(other, tokenizer, inputs)
+    assert "mask-holes" not in rules(variant(tiny, pad_token_id=END), tokenizer, inputs["input_ids"])
+
+
+HIDDEN_RIGHTLY = {
+    "pads between two texts": ids([50, 51, END, END, END, 60, 61], mask=[[1, 1, 0, 0, 0, 1, 1]]),
+    "an end and pads between two texts": ids([50, 51, END, END, END, 60, 61], mask=[[1, 1, 1, 0, 0, 1, 1]]),
+    "a pad and an end": ids([END, 50, 51, END, 60], mask=[[0, 1, 1, 1, 1]]),
+    "one word": ids([50, 51, 52, 53], mask=[[1, 0, 1, 1]]),
+    "a pad of its own": ids([50, 51, 0, 60, 61], mask=[[1, 1, 0, 1, 1]]),
+    "nothing": ids([50, 51, END, 60], mask=[[1, 1, 1, 1]]),
+    "everything": ids([50, 51, END, 60], mask=[[0, 0, 0, 0]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", HIDDEN_RIGHTLY.values(), ids=HIDDEN_RIGHTLY)
+def test_a_mask_with_holes_on_purpose(given, tiny, tokenizer):
+    assert "mask-holes" not in rules(tiny, tokenizer, given)
+    four = ids([50, END, 51]) | {"attention_mask": torch.zeros(1, 1, 3, 3)}
+    assert "mask-holes" not in rules(tiny, tokenizer, four)
+
+
 # --- no-pad-token -----------------------------------------------------------------------------------------------
 
 
@@ -180,6 +270,18 @@ def test_ids_up_to_the_last_row_and_a_table_with_rows_to_spare(narrow, tiny, tok
     assert not rules(narrow, None, ids([0, 299]))
     assert tiny.config.vocab_size > len(tokenizer)
     assert not rules(tiny, tokenizer, ids([0, len(tokenizer) - 1]))
+
+
+@pytest.mark.parametrize("row", [[50, 49000], [50, -1], [50, 49152]])
+def test_the_fix_of_ids_past_embedding_depends_on_whose_ids_they_are(row, tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.add_tokens(["<new>"])
+    model = tiny_llama(300 if row[1] == 49000 else len(tokenizer))
+    finding = rules(model, own, ids(row))["ids-past-embedding"]
+    names = {"model": model, "tokenizer": own, "inputs": ids(row), "texts": ["1, 2", "3"], "messages": ASKED}
+    assert "resize" in finding.fix
+    exec(finding.fix, names)
+    assert "ids-past-embedding" not in rules(names["model"], own, names["inputs"])
 
 
 # --- pad-mismatch -----------------------------------------------------------------------------------------------

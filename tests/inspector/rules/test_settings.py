@@ -150,7 +150,9 @@ def test_one_candidate(settings, tiny, tokenizer):
 )
 def test_more_than_one_candidate(settings, tiny, tokenizer):
     assert "one-candidate" not in rules(tiny, tokenizer, ids([50]), **{"do_sample": True} | settings)
-    assert "one-candidate" not in rules(variant(tiny, top_k=1), tokenizer, ids([50]), do_sample=True)
+    own = variant(tiny, top_k=1, do_sample=True)
+    assert "one-candidate" not in rules(own, tokenizer, ids([50])), "model-defaults says it"
+    assert "one-candidate" in rules(own, tokenizer, ids([50]), num_return_sequences=4)
 
 
 # --- ignored-beam-settings --------------------------------------------------------------------------------------

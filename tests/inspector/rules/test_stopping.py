@@ -40,6 +40,15 @@ def test_end_ids_of_which_each_may_end_a_text(texts, more, tiny, tokenizer):
     assert "stop-text-as-ids" not in watched(tiny, tokenizer, ids([50]), end_ids[:1], eos_token_id=end_ids)
 
 
+def test_stop_text_as_ids_in_another_form(tiny, tokenizer):
+    stop = pieces(tokenizer, "\n###\n")
+    for given in ([stop], torch.tensor(stop), torch.tensor([stop]), tuple(stop)):
+        found = watched(tiny, tokenizer, ids([50]), [80, stop[0]], eos_token_id=given)["stop-text-as-ids"]
+        assert found.severity == "warning"
+    unsure = rules(tiny, tokenizer, ids([50]), eos_token_id=pieces(tokenizer, "###\n"))["stop-text-as-ids"]
+    assert unsure.severity == "note", "each of them may end a text"
+
+
 def test_stop_text_as_ids_that_stopped_nothing(tiny, tokenizer):
     stop = [*pieces(tokenizer, "\n###\n"), END]
     assert "stop-text-as-ids" not in watched(tiny, tokenizer, ids([50]), [80, 81], eos_token_id=stop)
@@ -80,6 +89,19 @@ class Long(StoppingCriteria):
         return len(input_ids[0]) > 2 or input_ids[0].shape[0] > 2 or any([input_ids.shape[1] > 9, all([])])
 
 
+class AnyFlag(StoppingCriteria):
+    def __call__(self, input_ids, scores, **kwargs):
+        return any([False, True])
+
+
+class Inherited(AnyRow):
+    pass
+
+
+def any_row(input_ids, scores, **kwargs):
+    return (input_ids[:, -1] == 90).any()
+
+
 def stopped(model, tokenizer, criterion, *said: list[int]) -> dict:
     inputs = ids(*[[50]] * len(said))
     script = Script(1, *said)
@@ -89,7 +111,8 @@ def stopped(model, tokenizer, criterion, *said: list[int]) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("criterion", "looks"), [(AnyRow(), "asks for any row"), (FirstRow(), "looks at the first row")]
+    ("criterion", "looks"),
+    [(AnyRow(), "any row"), (Inherited(), "any row"), (any_row, "any row"), (FirstRow(), "looks at the first row")],
 )
 def test_criterion_per_row(criterion, looks, tiny, tokenizer):
     found = stopped(tiny, tokenizer, criterion, [80, 90, 81], [82, 83, 84])["criterion-per-row"]
@@ -99,6 +122,6 @@ def test_criterion_per_row(criterion, looks, tiny, tokenizer):
     assert "criterion-per-row" not in stopped(tiny, tokenizer, criterion, [80, 81], [82, 83]), "it never said stop"
 
 
-@pytest.mark.parametrize("criterion", [EachRow(), AllRows(), Flag(), Long()])
+@pytest.mark.parametrize("criterion", [EachRow(), AllRows(), Flag(), AnyFlag(), Long()])
 def test_a_criterion_that_may_answer_for_all_rows(criterion, tiny, tokenizer):
     assert "criterion-per-row" not in stopped(tiny, tokenizer, criterion, [80, 90, 81], [82, 83, 90])
