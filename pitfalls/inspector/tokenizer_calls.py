@@ -112,7 +112,7 @@ def _conversation(call: Call, n: int, row: list[int]) -> Conversation | None:
     if call.tokenizer is None:
         return None
     text = call.tokenizer.decode(row)
-    written = (each for each in reversed(ENCODINGS.rendered) if each in text)
+    written = (each for each in reversed(ENCODINGS.rendered) if each in text or (text and each.startswith(text)))  # cut
     return ENCODINGS.rendered.get(next(written, ""))
 
 

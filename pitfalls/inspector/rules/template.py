@@ -257,6 +257,10 @@ def _why_cut(call: Call, n: int) -> str:
         return f"The tokenizer was told to cut at {length} tokens."
     if length == call.tokenizer.model_max_length:
         return f"It has as many tokens as the tokenizer allows, {length}."
+    if (
+        call.excerpts[n].rstrip().endswith(call.chat.user_open.strip())
+    ):  # opened on purpose, to let it make up questions
+        return ""
     known = call.conversations[n] if n < len(call.conversations) else None
     text = _without_bos(call.tokenizer, call.text(n))
     lost = len(known.text) - known.text.find(text) - len(text) if known and text in known.text else 0

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 
+import pitfalls
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import RULES
 from pitfalls.inspector.conversation import Conversation
@@ -281,6 +282,16 @@ def test_truncation_by_the_tokenizer_keeps_the_end_on_request(tiny, tokenizer):
     assert "truncated-prompt" in rules(tiny, own, chat_of(own, TALE, **options))
     own.truncation_side = "left"
     assert "truncated-prompt" not in rules(tiny, own, chat_of(own, TALE, **options))
+
+
+def test_a_chat_whose_ids_are_cut_by_hand(tiny, tokenizer):
+    with pitfalls.watch(tiny, tokenizer) as calls:
+        whole = chat_of(tokenizer, ASKED)["input_ids"]
+        tiny.generate(whole[:, :-8], max_new_tokens=2)
+        finding = {finding.rule: finding for finding in calls[-1].report}["truncated-prompt"]
+        opened = text_of(tokenizer, ASKED).partition("What")[0]
+        tiny.generate(**bare(tokenizer, opened), max_new_tokens=2)
+    assert finding.severity == "error" and "truncated-prompt" not in calls[-1].report.rules
 
 
 # --- handwritten-template ---------------------------------------------------------------------------------------
