@@ -27,6 +27,7 @@ from pitfalls.inspector.importing import Awaited
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.patching import Patch
 from pitfalls.inspector.rules import RULES
+from pitfalls.inspector.rules.lengths import in_4_bit_on_a_cpu
 from pitfalls.inspector.tokenizer_calls import ENCODINGS, TOKENIZER_CALLS, conversations_of, failed_template
 from pitfalls.inspector.tokenizing import frames_of_caller, place, whose
 from pitfalls.inspector.watcher import INSIDE, LOCK, WATCHERS, Calls, Watcher, conclude, explain, looking
@@ -157,7 +158,7 @@ def _call(watcher: Watcher, model: Any, arguments: dict[str, Any]) -> Call:
 def _say_what_is_fatal(call: Call) -> None:
     """Now, in the log: a call that ends the process leaves nobody to read a report."""
     try:
-        finding = RULES["empty-prompt"](call)
+        finding = RULES["empty-prompt"](call) if in_4_bit_on_a_cpu(call.model) else None
         if finding and finding.severity == "error":
             _log.error("%s: %s", finding.rule, finding.message)
     except Exception:

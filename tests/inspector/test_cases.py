@@ -785,7 +785,7 @@ def rc120(model, tokenizer, wrong):  # https://github.com/EleutherAI/pythia/issu
     model.generate(**inputs, max_new_tokens=3, **({"temperature": 0.0} if wrong else {}))
 
 
-@case("unknown-argument", "length", raises=ValueError)
+@case("unknown-argument", raises=ValueError)
 def rc121(model, tokenizer, wrong):  # https://github.com/XMUDeepLIT/Faithful-RAG/pull/4
     model.generate(**ask(tokenizer), **({"max_tokens": 3} if wrong else {"max_new_tokens": 3}))
 

@@ -539,7 +539,7 @@ def test_a_wrapper_around_the_model(wrap, named, tiny, words):
 
 @pytest.mark.parametrize("wrap", [Wrapper, torch.compile, torch.nn.DataParallel])
 def test_check_looks_into_a_wrapper(wrap, tiny, words):
-    settings = {"max_new_token": 3, "max_length": 3, "temperature": 0.2}
+    settings = {"temperatur": 1, "max_length": 3, "temperature": 0.2}
     found = check(wrap(tiny).eval(), words, RIGHT_PADDED, **settings).rules
     assert found == check(tiny, words, RIGHT_PADDED, **settings).rules
     assert {"unknown-argument", "padding-side", "max-length"} <= found

@@ -223,7 +223,7 @@ def empty_prompt(call: Call) -> str | Said | None:
     empty = isinstance(call.given_ids, torch.Tensor) and not call.given_ids.numel()  # of no text, often of floats
     if call.input_ids is None:
         return Said("The prompt has no tokens, and its tensor is none of ids: it raises.", "error") if empty else None
-    if not call.input_ids.numel() and _in_4_bit_on_a_cpu(call.model):
+    if not call.input_ids.numel() and in_4_bit_on_a_cpu(call.model):
         return Said(
             "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process.", "error"
         )
@@ -235,7 +235,7 @@ def empty_prompt(call: Call) -> str | Said | None:
     return None
 
 
-def _in_4_bit_on_a_cpu(model: Any) -> bool:
+def in_4_bit_on_a_cpu(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False)) and model.device.type == "cpu"
 
 

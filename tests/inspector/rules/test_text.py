@@ -113,7 +113,7 @@ def test_prompt_echo_of_a_streamer(kind, severity, tiny, tokenizer, capsys):
     found = watched(tiny, tokenizer, chat, [80, END], streamer=plain)
     assert found["prompt-echo"].severity == severity and kind.__name__ in found["prompt-echo"].fix
     assert "prompt-echo" in rules(tiny, tokenizer, chat, streamer=plain)
-    assert not watched(tiny, tokenizer, text, [80, END], streamer=kind(tokenizer, skip_special_tokens=True))
+    assert not watched(tiny, tokenizer, text, [504, END], streamer=kind(tokenizer, skip_special_tokens=True))
     skips = kind(tokenizer, skip_prompt=True, skip_special_tokens=True)
     assert not watched(tiny, tokenizer, chat, [80, END], streamer=skips)
 
