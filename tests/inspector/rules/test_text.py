@@ -388,4 +388,4 @@ def test_special_tokens_kept_by_a_streamer(kind, tiny, tokenizer, capsys):
     assert "streamer passes on '<|im_end|>'" in found["special-tokens-kept"].message
     assert not watched(tiny, tokenizer, inputs, [80, 81], streamer=kind(tokenizer, skip_prompt=True))
     for skip in (True, False):
-        assert not watched(tiny, tokenizer, inputs, [80, END], streamer=kind(tokenizer, skip_special_tokens=skip))
+        assert not watched(tiny, tokenizer, inputs, [504, END], streamer=kind(tokenizer, skip_special_tokens=skip))
