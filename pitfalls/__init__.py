@@ -3,11 +3,18 @@
 The public names are imported when first used, so `import pitfalls` is fast and loads no torch.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
+
+# What bitsandbytes logs on some CPUs: that a package it can do without would be faster. Said as soon as transformers is
+# imported where there is peft, which imports it.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
+)
 
 _HOME = {
     "choose_model": "model.choose",

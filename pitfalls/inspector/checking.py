@@ -9,8 +9,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from pitfalls.inspector.call import Call
-from pitfalls.inspector.given import inputs_of
+from pitfalls.inspector.given import inputs_of, is_pipeline
 from pitfalls.inspector.report import Finding, Report
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
@@ -43,6 +45,10 @@ def check(
     rules = selected(only, ignore)
     # by position, as `tokenizer` and `inputs` are also names of arguments of generate
     model = generate_kwargs.pop("model", None) if model is None else model
+    if isinstance(model, PreTrainedTokenizerBase):  # the wrong way round
+        model, tokenizer = tokenizer, model
+    if is_pipeline(model):
+        model, tokenizer = model.model, tokenizer or model.tokenizer
     tokenizer = generate_kwargs.get("tokenizer") if tokenizer is None else tokenizer
     inputs = generate_kwargs.pop("inputs", None) if inputs is None else inputs
     return apply_rules(Call(model, tokenizer, {**inputs_of(inputs), **generate_kwargs}), rules)

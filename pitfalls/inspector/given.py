@@ -11,7 +11,7 @@ from transformers.generation import GenerationMixin
 def inputs_of(given: Any) -> dict[str, Any]:
     """The arguments that `generate` gets from what a caller calls inputs: a mapping, or ids alone."""
     try:
-        return dict(given) if isinstance(given, Mapping) else {"inputs": given}
+        return dict(given) if isinstance(given, Mapping) else {} if given is None else {"inputs": given}
     except Exception:  # no mapping to rely on
         return {"inputs": given}
 
@@ -21,6 +21,10 @@ def unwrapped(model: Any) -> Any:
     if isinstance(model, GenerationMixin) or not isinstance(model, torch.nn.Module):
         return None if isinstance(model, type) else model
     return next((module for module in model.modules() if isinstance(module, GenerationMixin)), model)
+
+
+def is_pipeline(thing: Any) -> bool:
+    return not isinstance(thing, torch.nn.Module) and hasattr(thing, "model") and hasattr(thing, "tokenizer")
 
 
 def tokenizer_in(given: Any) -> Any:

@@ -23,6 +23,7 @@ from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules, selected
+from pitfalls.inspector.given import is_pipeline
 from pitfalls.inspector.importing import Awaited
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.patching import Patch
@@ -59,8 +60,8 @@ class watch:
         only: str | Iterable[str] = (),
         ignore: str | Iterable[str] = (),
     ):
-        if hasattr(model, "model") and hasattr(model, "tokenizer") and not isinstance(model, torch.nn.Module):
-            model, tokenizer = model.model, tokenizer or model.tokenizer  # a pipeline
+        if is_pipeline(model):
+            model, tokenizer = model.model, tokenizer or model.tokenizer
         if model is not None and not isinstance(model, (torch.nn.Module, GenerationMixin)):
             raise TypeError(
                 f"watch takes a model or a pipeline; this is a {type(model).__name__}. Or give nothing: "

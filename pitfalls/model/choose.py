@@ -1,7 +1,6 @@
 """Which model a lesson runs on: the embedded one, a Hub id or a local folder, checked before it is loaded."""
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -43,7 +42,6 @@ def choose_model(choice: str | None = EMBEDDED) -> "tuple[str, BitsAndBytesConfi
 
     Raises `ModelError` where that model can't be had or can't fit.
     """
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
     chosen = os.environ.get("PITFALLS_MODEL", "").strip() if choice in (EMBEDDED, "", None) else choice
     if not chosen or chosen == EMBEDDED:
         model = fetch_model()
@@ -92,11 +90,6 @@ def describe_setup(model: str | None = None) -> str:
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
     libraries = f"torch {torch.__version__} · transformers {transformers.__version__} · pitfalls {__version__}"
     return f"Python {platform.python_version()} · {libraries} · {device}" + (f" · {Path(model).name}" if model else "")
-
-
-def _not_about_kernels(record: logging.LogRecord) -> bool:
-    """False for what bitsandbytes logs on some CPUs: that a package it can do without would be faster."""
-    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
 
 
 def _checked(name: str) -> tuple[str, str]:

@@ -1,7 +1,10 @@
 """Rules about how the next token is chosen (lesson 5)."""
 
+import re
+
 from pitfalls.inspector.again import BEAM_SETTINGS, again
 from pitfalls.inspector.call import Call
+from pitfalls.inspector.rows import Row
 from pitfalls.inspector.rule import Said, rule
 
 LESSON = "05_decoding_mode"
@@ -21,6 +24,7 @@ FAR_PENALTY = 1.8  # lowers every word that has occurred so much that sentences 
 FEW = 10  # new tokens that are too few to count
 UNLIKELY = 0.4  # share of them that were not among the ten likeliest; at temperature 1 it is at most 0.2
 REPEATED = 0.3  # share of token pairs that a text has twice
+REPEAT = re.compile(r"\b(?:repeat\w*|times|again and again|over and over|chorus|forever)\b", re.IGNORECASE)
 ALIKE = 0.6  # share of token pairs that two returned sequences have in common
 
 
@@ -42,7 +46,7 @@ def decoding_mode(call: Call) -> str | Said | None:
         return None
     for n, row in enumerate(call.rows):
         period, turns = _loop(row.new_ids)
-        if row.stopped_by == "length" and period and n not in call.nan_rows:
+        if row.stopped_by == "length" and period and n not in call.nan_rows and not _asked_for(row, period):
             repeated = call.tokenizer.decode(row.new_ids[-period:]) if call.tokenizer else f"{period} tokens"
             return f"The text ends in a loop: {repeated!r}, {turns} times."
     return None
@@ -108,24 +112,24 @@ def temperature_zero(call: Call) -> str | Said | None:
     encoders=True,
 )
 def high_temperature(call: Call) -> str | Said | None:
-    """A high temperature with little or nothing to filter unlikely tokens: the text falls apart.
+    """A high temperature with nothing to filter unlikely tokens: the text falls apart.
 
     At 2.0 the tens of thousands of unlikely tokens together weigh more than the likely ones. Without top-k, top-p or
-    min-p any of them may be drawn. `generate` has top_k=50 unless the call or the model says otherwise, so often only a
-    `top_k=0` lets it happen; but from 1.3 on 50 may be too many. After the call, what was drawn is counted.
+    min-p any of them may be drawn. `generate` has top_k=50 unless the call or the model says otherwise, so mostly only
+    a `top_k=0` lets it happen. After the call, what was drawn is counted.
     """
     temperature = call.get("temperature")
     if not call.samples or not isinstance(temperature, float) or temperature < 1.3:
         return None
     filters = ("top_p", "min_p", "typical_p", "top_h", "epsilon_cutoff", "eta_cutoff")
     filtered = bool(call.get("top_k")) or any(call.get(name) not in IDLE.get(name, (None, 0)) for name in filters)
+    if filtered:
+        return None
     drawn = [step for row in call.rows for step in row.steps]
     far = sum(all(step.chosen.token_id != other.token_id for other in step.candidates) for step in drawn)
     if len(drawn) >= FEW and far >= UNLIKELY * len(drawn):
-        said = f"With temperature={temperature}, {far} of {len(drawn)} new tokens were none of the ten likeliest."
-        return Said(said, "note" if filtered else "warning")
-    own_filter = filtered or call.arguments.get("logits_processor")
-    if len(drawn) < FEW and temperature >= 2 and not own_filter:
+        return f"With temperature={temperature}, {far} of {len(drawn)} new tokens were none of the ten likeliest."
+    if len(drawn) < FEW and temperature >= 2 and not call.arguments.get("logits_processor"):
         return (
             f"temperature={temperature} and no top_k, top_p or min_p: any token may be drawn, and the text falls apart."
         )
@@ -249,6 +253,14 @@ def repetition_penalty(call: Call) -> str | Said | None:
         said = f"repetition_penalty={penalty} is far from 1: words that the text needs twice are avoided."
         return Said(said, "warning", code)
     return None
+
+
+def _asked_for(row: Row, period: int) -> bool:
+    """Whether the prompt repeats the piece itself, or has it and asks to repeat it."""
+    piece, ids = row.new_ids[-period:], row.prompt_ids
+    shown = any(ids[n : n + 2 * period] == 2 * piece for n in range(len(ids) - 2 * period + 1))
+    words = row.new_text.split()[-1:]  # of a loop, any of its words is as good
+    return shown or bool(words and words[0] in row.prompt_text and REPEAT.search(row.prompt_text))
 
 
 def _loop(ids: list[int]) -> tuple[int, int]:

@@ -40,6 +40,21 @@ def test_a_text_that_does_not_end_in_a_loop(said, tiny, tokenizer):
     assert "decoding-mode" not in watched(tiny, tokenizer, ids([50, 51]), said, max_new_tokens=30)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "loops"),
+    [
+        ("Repeat the word yes a hundred times: yes", False),
+        ("ha ha ha ha", False),
+        ("Once upon a time", True),
+        ("Say yes", True),
+    ],
+)
+def test_a_repetition_that_was_asked_for(prompt, loops, tiny, tokenizer):
+    said = (" ha" if prompt.startswith("ha") else " yes") * 30
+    found = watched(tiny, tokenizer, tokenizer(prompt, return_tensors="pt"), said, max_new_tokens=30)
+    assert ("decoding-mode" in found) is loops
+
+
 def test_decoding_mode_needs_an_output_and_is_about_greedy_decoding(tiny, tokenizer):
     assert "decoding-mode" not in rules(tiny, tokenizer, ids([50, 51]))
     assert "decoding-mode" not in watched(tiny, tokenizer, ids([50]), [80], max_new_tokens=30, do_sample=True)
