@@ -143,7 +143,7 @@ def watching(course: Course) -> Iterator[Measured]:
         return model.generate(**inputs, max_new_tokens=50, min_new_tokens=50)
 
     def watched():
-        with pitfalls.watch(model, tokenizer):
+        with pitfalls.watch():
             return plain()
 
     one, other, ratio = alternate(watched, plain)

@@ -20,6 +20,11 @@ FAMILIES = (  # markers of widely used chat formats
     r"<\|START_OF_TURN_TOKEN\|>|<\|(?:user|assistant|system|end)\|>|<｜(?:User|Assistant)｜>"
 )
 PLAIN_FAMILIES = r"^### (?:Instruction|Response):|^(?:USER|ASSISTANT|Human|Assistant): |^User: (?=.*?^Assistant:)"
+JOINED = """
+text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + "The answer is"
+inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")  # one text, tokenized once
+output = model.generate(**inputs, max_new_tokens=200)
+"""
 OPENINGS = r"^(?:<\|begin_of_text\|>|<bos>|<s>\s*\[INST\])"  # a text's BOS, typed by hand
 
 
@@ -119,10 +124,11 @@ def template_on_base_model(call: Call) -> str | Said | None:
     source="https://github.com/vllm-project/vllm/pull/27515",
 )
 def double_bos(call: Call) -> str | Said | None:
-    """The prompt begins with two BOS tokens.
+    """The prompt has a second BOS token, at its beginning or where two pieces were joined.
 
-    The template writes one, and calling the tokenizer on its text adds another; or one was typed by hand. Models never
-    saw that in training. Only the ids tell: some tokenizers add none.
+    The template writes one, and calling the tokenizer on its text adds another; or one was typed by hand; or the prompt
+    and the beginning of an answer were tokenized apart and joined. Models never saw that in training. Only the ids
+    tell: some tokenizers add none, and some formats have one before each turn of the user.
     """
     bos = role_id(call.tokenizer, "bos")
     if bos is None or (bos in call.pad_ids and call.mask is None):
@@ -131,7 +137,19 @@ def double_bos(call: Call) -> str | Said | None:
         if ids[:2] == [bos, bos]:
             fix = None if call.templated[n] else BARE
             return Said(f"{name_row(call, n)} begins with {call.tokenizer.bos_token!r} twice.", fix=fix)
+        if seam := _seam(call, ids, bos):
+            where = f"{call.tokenizer.bos_token!r} once more, behind token {seam}"
+            return Said(f"{name_row(call, n)} has {where}: pieces that were tokenized apart and joined.", fix=JOINED)
     return None
+
+
+def _seam(call: Call, ids: list[int], bos: int) -> int:
+    """Where a BOS stands that the tokenizer put before a later piece; 0 for none. Behind the end of a text or of a
+    turn it may be the format's own."""
+    if not call.chat.adds_bos or bos in call.end_ids or bos not in ids[2:]:
+        return 0
+    ends = {*call.end_ids, *call.special_ids}
+    return next((n for n in range(2, len(ids)) if ids[n] == bos and ids[n - 1] not in ends), 0)
 
 
 @rule(
