@@ -81,9 +81,10 @@ class Call:
     decoded: Decoded | None = None
     conversations: list[Conversation | None] = field(default_factory=list)  # of each row, where it was heard
     place: str = ""  # where it was made, such as "train.py:17"
-    address: Any = None  # where in memory the output lies, see `decoding.py`
+    address: Any = None  # where in memory the output lies, see `decoded.py`
     report: Report = field(default_factory=Report)
     _texts: dict[int, str] = field(default_factory=dict)
+    _settings: dict[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.given_model = self.model  # in its wrapper, where it has one
@@ -158,6 +159,11 @@ class Call:
         """The value that counts: an argument, then the caller's configuration, then the model's, then the default."""
         if name in self.arguments:
             return Setting(self.arguments[name], "argument")
+        if name not in self._settings:  # a hundred rules and more ask for the same few
+            self._settings[name] = self._configured(name)
+        return self._settings[name]
+
+    def _configured(self, name: str) -> Setting:
         for source, config in (
             ("generation_config", self.arguments.get("generation_config")),
             ("model", self.defaults),

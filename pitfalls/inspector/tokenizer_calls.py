@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.conversation import Conversation
-from pitfalls.inspector.decoding import located
+from pitfalls.inspector.decoded import located
 from pitfalls.inspector.patching import Patch
 from pitfalls.inspector.tokenizing import Encodings
 from pitfalls.inspector.watcher import INSIDE, WATCHERS, Watcher, looking

@@ -14,7 +14,7 @@ import torch
 from pitfalls.inspector.caches import note_cache
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules
-from pitfalls.inspector.decoding import address
+from pitfalls.inspector.decoded import address
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.report import Finding, Report, as_text
 from pitfalls.inspector.rows import rows_of

@@ -1,5 +1,6 @@
 """Rules about special tokens and markers: whose they are, BOS, and what ends a turn (lesson 7)."""
 
+import functools
 import re
 
 from pitfalls.inspector.call import Call, name_row
@@ -279,7 +280,7 @@ def stripped_markers(call: Call) -> str | Said | None:
 def ends_in_end(call: Call, n: int) -> bool:
     """Whether an end token stands behind a bare text, or behind a chat's header where its tokenizer puts one."""
     chat, ids = call.chat, call.prompts[n]
-    if len(ids) < 2 or call.tokenizer is None:
+    if len(ids) < 2 or call.tokenizer is None or ids[-1] not in call.special_ids:
         return False
     added = chat.adds_eos and ids[-1] == role_id(call.tokenizer, "eos")
     if call.templated[n]:
@@ -293,7 +294,7 @@ def stripped_opening(call: Call, n: int) -> str:
     chat, text = call.chat, call.excerpts[n]
     if not chat.open_ids or call.templated[n]:
         return ""
-    header, opener = (_in_letters(call, mark) for mark in (chat.answer_open, chat.user_open))
+    header, opener = (_in_letters(mark, tuple(chat.marks)) for mark in (chat.answer_open, chat.user_open))
     if not re.search(r"\w", header) or not re.search(r"\w", opener) or opener not in text:
         return ""
     begins = text.lstrip().startswith((opener, "system\n"))  # which templates with markers and role names have
@@ -301,9 +302,10 @@ def stripped_opening(call: Call, n: int) -> str:
     return opener if ends or (begins and header in text) else ""
 
 
-def _in_letters(call: Call, mark: str) -> str:
+@functools.lru_cache
+def _in_letters(mark: str, specials: tuple[str, ...]) -> str:
     """A marker of the template as decoding without special tokens leaves it."""
-    for special in call.chat.marks:
+    for special in specials:
         mark = mark.replace(special, "")
     return mark
 
@@ -321,7 +323,7 @@ def foreign_marker(call: Call, n: int) -> str | None:
     found = list(re.finditer(FAMILIES, text)) if "<" in text or "[" in text else []
     if call.chat and ("### " in text or ": " in text):
         found += re.finditer(PLAIN_FAMILIES, text, flags=re.MULTILINE | re.DOTALL)
-    found += re.finditer(OPENINGS, text)
+    found += re.finditer(OPENINGS, text) if "<" in text else []
     for marker in found:
         if marker[0].strip() not in call.chat.template and token_id(call.tokenizer, marker[0]) is None:
             return marker[0]
