@@ -62,7 +62,8 @@ def _watched(item: pytest.Item) -> Iterator[None]:
         if calls is not None and calls.report:
             item.config.stash[COUNTED].update({(finding.severity, finding.rule) for finding in calls.report})
             item.add_report_section("call", "pitfalls", calls.summary())
-    if calls is not None and any(finding.severity == "error" for finding in calls.report):
+    made = [call.report for call in calls or () if call.error is None]  # what raised was caught, or fails anyway
+    if any(finding.severity == "error" for report in made for finding in report):
         pytest.fail(f"pitfalls: {calls.summary()}", pytrace=False)
 
 

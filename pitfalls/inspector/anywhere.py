@@ -82,7 +82,7 @@ def run(
     watched = LateWatch(only=only, ignore=ignore)
     status, interrupted = _status_of(target, arguments, module, watched)
     sys.stdout.flush()
-    summary = watched.calls.summary() if watched.calls is not None else "No generate call was seen."
+    summary = watched.calls.summary() if watched.calls is not None else "No generate call was seen in this process."
     print(f"\npitfalls: {summary}", file=sys.stderr)
     findings = watched.calls.as_dicts() if watched.calls is not None else []
     if save is not None:

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -81,6 +82,7 @@ class Call:
     decoded: Decoded | None = None
     conversations: list[Conversation | None] = field(default_factory=list)  # of each row, where it was heard
     place: str = ""  # where it was made, such as "train.py:17"
+    answer_read: bool = False  # whether exactly the new tokens were decoded
     address: Any = None  # where in memory the output lies, see `decoded.py`
     report: Report = field(default_factory=Report)
     _texts: dict[int, str] = field(default_factory=dict)
@@ -360,10 +362,26 @@ class Call:
         return [self.tokenizer.decode(ids) for ids in short]
 
     def text(self, row: int) -> str:
-        """A whole prompt as text, special tokens included."""
+        """A whole prompt as text, special tokens included; a marker that is spelled in letters shows as dots."""
         if row not in self._texts:
-            self._texts[row] = self.tokenizer.decode(self.prompts[row])
+            ids = self.prompts[row]
+            text = self.tokenizer.decode(ids)
+            marks = self.chat.special.items()
+            if any(text.count(mark) > ids.count(token) for mark, token in marks):  # a message that was sanitized
+                text = self._without_spelled(ids)
+            self._texts[row] = text
         return self._texts[row]
+
+    def _without_spelled(self, ids: list[int]) -> str:
+        names = {token: mark for mark, token in self.chat.special.items()}
+        parts = []
+        for special, run in groupby(ids, names.__contains__):
+            piece = list(run)
+            text = "".join(names[token] for token in piece) if special else self.tokenizer.decode(piece)
+            for mark in () if special else names.values():
+                text = text.replace(mark, "·" * len(mark))
+            parts.append(text)
+        return "".join(parts)
 
     @cached_property
     def templated(self) -> list[bool]:

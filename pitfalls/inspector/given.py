@@ -11,7 +11,7 @@ from transformers.generation import GenerationMixin
 def inputs_of(given: Any) -> dict[str, Any]:
     """The arguments that `generate` gets from what a caller calls inputs: a mapping, or ids alone."""
     try:
-        return dict(given) if isinstance(given, Mapping) else {} if given is None else {"inputs": given}
+        return dict(given) if isinstance(given, Mapping) else {"inputs": given}
     except Exception:  # no mapping to rely on
         return {"inputs": given}
 

@@ -56,6 +56,10 @@ class Report:
             self.findings.append(finding)
             self.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
 
+    def discard(self, rule: str) -> None:
+        """Take back what later code has shown to be right."""
+        self.findings = [finding for finding in self.findings if finding.rule != rule]
+
     @property
     def rules(self) -> set[str]:
         return {finding.rule for finding in self.findings}

@@ -75,7 +75,7 @@ def _conversations(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Conver
         chats, tools = given["conversation"], given.get("tools")
         options = {name: given[name] for name in ("tools", "documents") if given.get(name) is not None} | more
         template = str(given["self"].get_chat_template(given.get("chat_template"), tools))
-        several = bool(chats) and isinstance(chats[0], (list, tuple))
+        several = isinstance(chats, (list, tuple)) and bool(chats) and isinstance(chats[0], (list, tuple))
         return [Conversation(list(chat), options, template, "") for chat in (chats if several else [chats])]
     except Exception:  # the tokenizer is about to say so itself
         return []
@@ -153,6 +153,9 @@ def _look_at_decoding(
 
 
 def _apply(call: Call, watcher: Watcher) -> None:
+    if call.decoded is not None and call.decoded.first == call.start and call.decoded.ids:
+        call.answer_read = True  # so the whole text, before or after, was for a log
+        call.report.discard("prompt-echo")
     rules = [watcher.rules[name] for name in DECODING_RULES if name in watcher.rules]
     for finding in (rule(call) for rule in rules if rule.encoders or not call.has_encoder):
         if finding:

@@ -55,6 +55,8 @@ class Calls(list[Call]):
     def summary(self) -> str:
         """How many calls there were, and each finding once with where it was made."""
         found = self.found()
+        if not self and not found:
+            return "No generate call was seen in this process."
         lines = [f"{len(self)} generate call{'s' * (len(self) != 1)}, {'no pitfall' if not found else 'found:'}"]
         for finding, places in found:
             lines.append(as_text(finding))

@@ -93,7 +93,7 @@ def test_a_script_without_transformers_costs_nothing(tmp_path):
     (tmp_path / "small.py").write_text("import sys\nprint('torch' in sys.modules)\nraise SystemExit('enough')")
     done = python("-m", "pitfalls", "run", "small.py", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "False\n")
-    assert done.stderr == "enough\n\npitfalls: No generate call was seen.\n"
+    assert done.stderr == "enough\n\npitfalls: No generate call was seen in this process.\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of another kind there")
@@ -168,6 +168,10 @@ def test_one(pitfalls_watch):
     model.generate(**batch, max_new_tokens=2)
     assert pitfalls_watch[0].report.rules >= {"padding-side"}
 
+def test_expects():
+    with pytest.raises(ValueError):
+        model.generate(**inputs, max_new_tokens=2, do_sample=True, temperature=0.0)
+
 def test_fails(pitfalls_watch):
     model.generate(**inputs, max_new_tokens=2, temperature=0.2)
     assert False
@@ -183,7 +187,14 @@ def outcomes(*options: str, folder) -> tuple[dict[str, str], str]:
 def test_pytest(beginning, tmp_path):
     (tmp_path / "test_it.py").write_text(beginning + RIGHT.rpartition("model")[0] + TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
-    passing = {"nothing": "PASSED", "left": "PASSED", "on_purpose": "PASSED", "fails": "FAILED", "one": "FAILED"}
+    passing = {
+        "nothing": "PASSED",
+        "left": "PASSED",
+        "on_purpose": "PASSED",
+        "fails": "FAILED",
+        "one": "FAILED",
+        "expects": "PASSED",
+    }
     plain, said = outcomes(folder=tmp_path)
     assert plain == passing | {"right": "PASSED"}
     assert "ignored-sampling-flags" in said, "the report of the test that fails"

@@ -210,7 +210,8 @@ def streamer(call: Call) -> str | Said | None:
         said = f"A streamer follows one row, and this call has {rows * copies}: it raises."
     if said is None:
         return None
-    code = again(call, "num_return_sequences", *BEAM_SETTINGS, streamer=Code("TextStreamer(tokenizer)"))
+    only_answer = ", skip_prompt=True, skip_special_tokens=True" if any(call.templated) else ""
+    code = again(call, "num_return_sequences", *BEAM_SETTINGS, streamer=Code(f"TextStreamer(tokenizer{only_answer})"))
     first = "one = {name: tensor[:1] for name, tensor in inputs.items()}\n"
     code = first + code.replace("**inputs", "**one") if rows > 1 else code
     return Said(said, fix=f"from transformers import TextStreamer\n{code}")

@@ -166,6 +166,53 @@ def allowed_tokens(call: Call) -> str | Said | None:
 
 
 @rule(
+    "error",
+    "10_under_control",
+    mistake="""
+    from transformers import LogitsProcessor
+    class Ban(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            scores[:, 50] = -float("inf")
+    model.generate(**inputs, max_new_tokens=5, logits_processor=[Ban()])
+    """,
+    fix="""
+    from transformers import LogitsProcessor
+    class Ban(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            scores[:, 50] = -float("inf")
+            return scores
+    output = model.generate(**inputs, max_new_tokens=50, logits_processor=[Ban()])  # a list, of one too
+    """,
+    source="https://huggingface.co/docs/transformers/internal/generation_utils#transformers.LogitsProcessor",
+    explains="^(TypeError|AttributeError): ",
+    encoders=True,
+)
+def processors(call: Call) -> str | Said | None:
+    """A logits processor forgets to return the scores, or one stands alone where `generate` takes a list.
+
+    A processor may change the scores in place, and must return them all the same: what it returns is handed on. One
+    processor or one stopping criterion is a list of one.
+    """
+    for name in ("logits_processor", "stopping_criteria"):
+        given = call.arguments.get(name)
+        if given is not None and not isinstance(given, (list, tuple)):
+            return f"{name} is a {type(given).__name__}, and must be a list: [{type(given).__name__}(…)]."
+    error = call.error
+    if isinstance(error, (TypeError, AttributeError)) and "NoneType" in str(error) and _asks(call, error):
+        return "A logits processor returned None: it must end with `return scores`."
+    return None
+
+
+def _asks(call: Call, error: BaseException) -> bool:
+    """Whether the error came up outside the model, where the scores go from hand to hand."""
+    trace, names = error.__traceback__, []
+    while trace is not None:
+        names.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    return bool(call.arguments.get("logits_processor")) and "forward" not in names
+
+
+@rule(
     "warning",
     "08_your_own_code",
     mistake="""

@@ -23,6 +23,8 @@ from pitfalls.inspector.rules.markers import TEMPLATE
 
 LESSON = "07_prompt_template"
 KEYWORDS = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
+KNOWN_ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython", "model")
+TEMPLATE_OF_ONE = 'messages = [{"role": "user", "content": "What is the capital of France?"}]' + TEMPLATE
 HARMLESS = ("add_special_tokens", "return_attention_mask", "return_token_type_ids", "verbose")  # for the tokenizer
 
 
@@ -80,7 +82,7 @@ def system_role(call: Call) -> str | Said | None:
     """,
     fix=appended(contents_as_text()),
     source="https://github.com/vllm-project/vllm/pull/54987",
-    explains=r"TypeError: (can only concatenate str|unsupported operand|sequence item)|UndefinedError",
+    explains="TypeError: (can only concatenate str|unsupported operand|sequence item)|UndefinedError|attribute 'items'",
 )
 def message_content(call: Call) -> str | Said | None:
     """A message's content is no text, or stands under another name, for a template that writes texts.
@@ -90,6 +92,11 @@ def message_content(call: Call) -> str | Said | None:
     """
     if call.error is not None:
         chat, template = _known(call)
+        if "has no attribute 'items'" in str(call.error) and any(not isinstance(each, dict) for each in chat):
+            return Said(
+                "apply_chat_template takes a list of messages, each a dictionary with a role and a content.",
+                fix=TEMPLATE_OF_ONE,
+            )
         if type(call.error).__name__ not in ("TypeError", "UndefinedError") or not _in_template(call.error):
             return None
         unknown = Said(f"The chat template could not join these messages: {call.error}.", fix=message_content.fix)
@@ -134,6 +141,10 @@ def message_role(call: Call) -> str | Said | None:
                     system_into_user() if role == "system" else renamed_roles({str(role): ROLES.get(str(role), "user")})
                 )
                 return Said(lost, fix=appended(code))
+            meant = difflib.get_close_matches(str(role), KNOWN_ROLES, n=1, cutoff=0.8)
+            if known and meant and role not in KNOWN_ROLES and str(role) not in chat.template:
+                found = f"{name_row(call, n)} has a message of role {role!r}: this model knows {meant[0]!r}."
+                return Said(found, fix=appended(renamed_roles({str(role): meant[0]})))
         opener = chat.user_open.strip()
         for role, usual in ROLES.items() if "user" in opener else ():
             if opener.replace("user", role) in text and not re.search(rf"\b{role}\b", chat.template):

@@ -38,7 +38,8 @@ def length(call: Call) -> str | Said | None:
     5.23 warns, but prints prompt + 20 as the number. After the call the rule speaks only if a row was really cut off,
     or if a whole budget went into white space.
     """
-    if not call.arguments or _unlike_generate(call):
+    nothing = call.model is None and call.given_ids is None and call.arguments.keys() <= {"inputs"}
+    if nothing or not call.arguments or _unlike_generate(call):
         return None
     blank = _blank(call)
     if blank == 1:

@@ -96,6 +96,8 @@ def _is_one_text(tokenizer: Any, pieces: list[int], text: str) -> bool:
     parts = [tokenizer.decode([token]) for token in pieces]
     if any(len(part.strip()) > 1 and not part.strip().isalnum() for part in parts):
         return True  # such as "###"
+    if not parts[0].startswith(" ") and all(part.startswith(" ") for part in parts[1:]):
+        return True  # "The end": a list of single words would have all of them in one form
     words = [part for part in parts if part.strip().isalpha()]
     return 0 < len(words) < len(parts) or any(part.isalpha() and part.islower() for part in parts[1:])
 

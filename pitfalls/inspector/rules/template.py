@@ -75,7 +75,7 @@ def generation_prompt(call: Call) -> str | Said | None:
     header = call.chat.header
     for n, is_chat in enumerate(call.templated):
         state = _ending(call, n) if is_chat and not ends_in_end(call, n) else "open"
-        if n == 0 and is_chat and state == "open" and _answered_already(call):
+        if n == 0 and is_chat and state == "open" and _answered_already(call) and not _turn_within(call):
             return Said(
                 f"{name_row(call, n)} ends one assistant turn and opens another: "
                 "continue_final_message=True continues the first.",
@@ -153,7 +153,7 @@ def handwritten_template(call: Call) -> str | Said | None:
             text = call.text(0)
             if text.count(mark.rstrip()) > text.count(mark):
                 return f"{name_row(call, n)} writes {mark.rstrip()!r} where the template writes {mark!r}."
-            if _lead(mark) and mark + _lead(mark) in text:
+            if _turn_within(call):
                 return f"{name_row(call, n)} goes from {mark!r} into another turn: a template applied to its own text?"
         if n == 0 and _closes_badly(call):
             return f"{name_row(call, n)} does not end in {chat.user_close + chat.header!r}, as the template does."
@@ -197,6 +197,12 @@ def _closes_badly(call: Call) -> bool:
     before, _, _ = call.text(0).rpartition(chat.answer_open.strip())
     opener = chat.user_open.strip()  # of another turn, a tool's, the end is not known
     return bool(_lead(opener)) and before.rfind(opener) == before.rfind(_lead(opener))
+
+
+def _turn_within(call: Call) -> bool:
+    """Whether a user's turn begins with another turn, as where a template was applied to its own text."""
+    mark = call.chat.user_open.lstrip()
+    return bool(_lead(mark)) and mark + _lead(mark) in call.text(0)
 
 
 def _answered_already(call: Call) -> bool:

@@ -66,10 +66,11 @@ def prompt_echo(call: Call) -> str | Said | None:
 
     A decoder-only model returns prompt and answer as one sequence. Cut it by tokens, before decoding: cutting the text
     by the length of the prompt goes wrong wherever decoding changed a character. A streamer does it where it is made
-    with `skip_prompt=True`. Seen by `watch`, for chats only: who completes a text mostly wants the beginning too; and
-    not where `skip_special_tokens=False` is said, which shows the markers of all turns to someone who looks for them.
+    with `skip_prompt=True`. Seen by `watch`, for chats only: who completes a text mostly wants the beginning too. It is
+    silent where the answer itself is decoded as well, or where `skip_special_tokens=False` is said: then the whole is
+    for a log. A text with its markers may still be cut there, so that is a note.
     """
-    if call.has_encoder or not any(call.templated):
+    if call.has_encoder or call.answer_read or not any(call.templated):
         return None
     streamer, piece = _streamer(call), call.decoded
     if streamer is not None and not streamer.skip_prompt:
@@ -78,6 +79,8 @@ def prompt_echo(call: Call) -> str | Said | None:
         return Said(message, only_shown, _stream(streamer))
     if piece is None or piece.skip_special_tokens is False:
         return None
+    if all(token in call.special_ids for ids in call.prompts for token in ids):  # a BOS to begin from nothing
+        return None
     for n, row in enumerate(call.output_ids.tolist()):
         whole = piece.ids[: call.width + 1] == row[: call.width + 1]
         if piece.row == n and piece.first:  # without a BOS, or without the pads
@@ -85,8 +88,9 @@ def prompt_echo(call: Call) -> str | Said | None:
             whole &= piece.first + len(piece.ids) > call.width
         if whole and len(row) > call.width:
             return Said(
-                f"The decoded text begins with the prompt: its {call.width} tokens are part of what is kept.",
-                fix=ANSWERS if len(call.rows) > 1 else ANSWER,
+                f"The decoded text begins with the prompt, {call.width} tokens: cut them off before decoding.",
+                None if piece.skip_special_tokens else "note",
+                ANSWERS if len(call.rows) > 1 else ANSWER,
             )
     return None
 

@@ -4,7 +4,15 @@ import copy
 
 import pytest
 import torch
-from transformers import M2M100Config, M2M100ForConditionalGeneration, MBartConfig, MBartForConditionalGeneration
+from transformers import (
+    LogitsProcessor,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    MBartConfig,
+    MBartForConditionalGeneration,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 import pitfalls
 from pitfalls.inspector.call import Call
@@ -129,6 +137,42 @@ def test_allowed_tokens(tiny, tokenizer):
     )
     assert "ids[3:]" in note["allowed-tokens"] and "prompt-template" not in note
     assert RULES["allowed-tokens"](Call(error=ValueError("another"))) is None
+
+
+# --- processors -------------------------------------------------------------------------------------------------
+
+
+class Ban(LogitsProcessor):
+    def __init__(self, answer: bool):
+        self.answer = answer
+
+    def __call__(self, input_ids, scores):
+        scores[:, 50] = -float("inf")
+        return scores if self.answer else None
+
+
+class Never(StoppingCriteria):
+    def __call__(self, input_ids, scores, **kwargs):
+        return torch.zeros(len(input_ids), dtype=torch.bool)
+
+
+def test_processors_that_return_nothing_or_stand_alone(tiny, tokenizer):
+    asked = tokenizer("1, 2,", return_tensors="pt")
+    for settings, words in (
+        ({"logits_processor": [Ban(True), Ban(False)]}, "must end with `return scores`"),
+        ({"logits_processor": Ban(True)}, "logits_processor is a Ban, and must be a list"),
+        ({"stopping_criteria": Never()}, "stopping_criteria is a Never, and must be a list"),
+    ):
+        note = explained(tiny, tokenizer, lambda s=settings: tiny.generate(**asked, max_new_tokens=2, **s))
+        assert list(note) == ["processors"] and words in " ".join(note["processors"].split())
+
+
+def test_processors_in_lists_and_errors_that_are_not_theirs(tiny, tokenizer):
+    asked = tokenizer("1, 2,", return_tensors="pt")
+    lists = {"logits_processor": [Ban(True)], "stopping_criteria": StoppingCriteriaList([Never()])}
+    assert "processors" not in watched(tiny, tokenizer, asked, max_new_tokens=2, **lists)
+    wrong = {"logits_processor": [Ban(True)], "max_new_tokens": "2"}
+    assert "processors" not in explained(tiny, tokenizer, lambda: tiny.generate(**asked, **wrong))
 
 
 # --- target-language --------------------------------------------------------------------------------------------

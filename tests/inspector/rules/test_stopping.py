@@ -49,6 +49,14 @@ def test_stop_text_as_ids_in_another_form(tiny, tokenizer):
     assert unsure.severity == "note", "each of them may end a text"
 
 
+def test_stop_text_as_ids_of_whole_words(tiny, tokenizer):
+    assert "stop-text-as-ids" in rules(tiny, tokenizer, ids([50]), eos_token_id=pieces(tokenizer, "The end"))
+    words = [pieces(tokenizer, word)[0] for word in ("Yes", "No")]
+    spaced = [pieces(tokenizer, word)[0] for word in (" yes", " no")]
+    for listed in (words, spaced):
+        assert "stop-text-as-ids" not in rules(tiny, tokenizer, ids([50]), eos_token_id=listed)
+
+
 def test_stop_text_as_ids_that_stopped_nothing(tiny, tokenizer):
     stop = [*pieces(tokenizer, "\n###\n"), END]
     assert "stop-text-as-ids" not in watched(tiny, tokenizer, ids([50]), [80, 81], eos_token_id=stop)

@@ -101,6 +101,22 @@ def test_prompt_echo_without_the_first_token_or_the_pads(tiny, tokenizer):
     assert "prompt-echo" in found and "batch_decode" in found["prompt-echo"].fix
 
 
+def test_the_whole_output_beside_the_answer_is_for_a_log(tiny, tokenizer):
+    chat = chat_of(tokenizer, ASKED)
+    width = chat["input_ids"].shape[1]
+    for starts in ((0, width), (width, 0)):
+        both = lambda output: [tokenizer.decode(output[0, n:], skip_special_tokens=True) for n in starts]  # noqa
+        assert "prompt-echo" not in decoded(tiny, tokenizer, chat, both, [80, END])
+    whole = decoded(tiny, tokenizer, chat, lambda output: tokenizer.decode(output[0]), [80, END])
+    assert whole["prompt-echo"].severity == "note", "who cuts the text later needs its markers"
+
+
+def test_a_prompt_of_nothing_but_a_bos_is_no_echo(tiny, tokenizer):
+    start = {"input_ids": torch.tensor([[1]]), "attention_mask": torch.tensor([[1]])}
+    whole = lambda output: tokenizer.decode(output[0], skip_special_tokens=True)  # noqa: E731
+    assert "prompt-echo" not in decoded(tiny, tokenizer, start, whole, [80, END])
+
+
 def test_the_whole_output_with_its_markers_is_looked_at_on_purpose(tiny, tokenizer):
     log = lambda output: tokenizer.decode(output[0], skip_special_tokens=False)  # noqa: E731
     assert "prompt-echo" not in decoded(tiny, tokenizer, chat_of(tokenizer, ASKED), log, [80, END])
