@@ -120,6 +120,12 @@ def test_message_content_that_is_a_list(tiny, tokenizer):
     assert not after_fix(tiny, tokenizer, finding, PARTS)
 
 
+@pytest.mark.parametrize("given", [{"role": "user", "content": "Hi"}, ["Hi"]])
+def test_message_content_of_what_is_no_list_of_messages(given, tiny, tokenizer):
+    note = explained(tiny, tokenizer, lambda: tokenizer.apply_chat_template(given))
+    assert "takes a list of messages" in " ".join(note["message-content"].split())
+
+
 def test_message_content_that_is_printed(speaker):
     own, model = speaker("qwen")
     finding = heard(model, own, PARTS)["message-content"]
@@ -184,6 +190,12 @@ def test_message_role_that_the_model_never_saw(name, speaker):
     text = text_of(own, HUMAN, add_generation_prompt=True)
     call = Call(model, own, dict(bare(own, text, add_special_tokens=False)))
     assert "'human'" in RULES["message-role"](call).message, "the text alone shows it"
+
+
+def test_message_role_that_is_misspelt(tiny, tokenizer):
+    chat = [{"role": "systm", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    found = heard(tiny, tokenizer, chat)["message-role"]
+    assert "of role 'systm': this model knows 'system'" in found.message and "'system'" in found.fix
 
 
 def test_message_role_that_is_left_out(tiny, tokenizer):

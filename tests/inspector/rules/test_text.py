@@ -73,7 +73,7 @@ def test_prompt_echo(tiny, tokenizer):
         lambda output: tokenizer.batch_decode(output, skip_special_tokens=True),
         lambda output: tokenizer.decode(output[0].tolist()),
     ):
-        assert f"its {width} tokens" in decoded(tiny, tokenizer, chat, decode, [80, 81, END])["prompt-echo"].message
+        assert f"{width} tokens" in decoded(tiny, tokenizer, chat, decode, [80, 81, END])["prompt-echo"].message
     two = chat_of(tokenizer, [ASKED, AGAIN], padding=True)
     found = decoded(tiny, tokenizer, two, lambda output: tokenizer.decode(output[1]), [80, END], [81, END])
     assert "prompt-echo" in found
