@@ -40,6 +40,7 @@ DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor
     "top_p": 1.0,
     "use_cache": True,
 }
+ENDLESS = 10**9  # new tokens where the caller sets no real limit
 DEFAULT_BUDGET = 20  # new tokens where nobody says how many
 PIPELINE_DEFAULTS = {"do_sample": True, "temperature": 0.7, "max_new_tokens": 256}  # of text generation, since 4.57
 HEAD, TAIL = 24, 40  # tokens of a long prompt that are read as text
@@ -216,7 +217,7 @@ class Call:
         """New tokens allowed; can be negative."""
         new, total = self.get("max_new_tokens"), self.get("max_length")
         if isinstance(new, (int, float)):  # 12.0 works
-            return math.ceil(new)
+            return math.ceil(new) if abs(new) < ENDLESS else ENDLESS  # float("inf"), too
         if self.has_encoder:
             return total - self.start if isinstance(total, int) else DEFAULT_BUDGET
         embeddings = self.arguments.get("inputs_embeds")

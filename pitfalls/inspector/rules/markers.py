@@ -20,7 +20,9 @@ FAMILIES = (  # markers of widely used chat formats
     r"<\|im_start\|>|<\|im_end\|>|<\|start_header_id\|>|<\|eot_id\|>|<start_of_turn>|<end_of_turn>|\[/?INST\]|<</?SYS>>|"
     r"<\|START_OF_TURN_TOKEN\|>|<\|(?:user|assistant|system|end)\|>|<｜(?:User|Assistant)｜>"
 )
-PLAIN_FAMILIES = r"^### (?:Instruction|Response):|^(?:USER|ASSISTANT|Human|Assistant): |^User: (?=.*?^Assistant:)"
+PLAIN_FAMILIES = (
+    r"^### (?:Instruction|Response|Human|Assistant):|^(?:USER|ASSISTANT|Human|Assistant): |^User: (?=.*?^Assistant:)"
+)
 JOINED = """
 text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + "The answer is"
 inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")  # one text, tokenized once

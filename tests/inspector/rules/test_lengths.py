@@ -118,6 +118,12 @@ def test_length_of_a_model_with_an_encoder(tokenizer):
     assert "two-lengths" in rules(model, tokenizer, inputs, max_length=9)
 
 
+@pytest.mark.parametrize("endless", [float("inf"), float("nan"), 1e300])
+def test_a_budget_without_an_end(endless, tiny, tokenizer, caplog):
+    assert "context-window" in rules(tiny, tokenizer, bare(tokenizer, "1, 2,"), max_new_tokens=endless)
+    assert not [record for record in caplog.records if record.name == "pitfalls"]
+
+
 # --- max-length -------------------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
         ("<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "<|start_header_id|>"),
         ("<|user|>\nHi<|end|>\n<|assistant|>\n", "<|user|>"),
         ("### Instruction:\nSay hi.\n\n### Response:\n", "### Instruction:"),
+        ("### User:\nSay hi.\n\n### Assistant:\n", "### Assistant:"),
         ("USER: Hi ASSISTANT:", "USER: "),
         ("Human: سلام\nAssistant:", "Human: "),
         ("The cat sat on the mat. " * 60 + "\n<|assistant|>\n", "<|assistant|>"),
