@@ -55,6 +55,7 @@ class Patch:
 
 def call_replaced(number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the exchanged code does."""
+    __tracebackhide__ = True  # IPython and pytest leave such frames out
     patch = _patches[number]
     return patch.replace(patch.original, *args, **kwargs)
 
@@ -74,10 +75,11 @@ def _detour(code: CodeType, number: int) -> CodeType:
     source = f"""
 def outer({free}):
     def {code.co_name if code.co_name.isidentifier() else "detour"}(*args, **kwargs):
+        __tracebackhide__ = True
         ({free}{"," if free else ""})
         return __import__({__name__!r}, None, None, ["call_replaced"]).call_replaced({number}, args, kwargs)
 """
-    made = compile(source, __file__, "exec")
+    made = compile(source, f"<pitfalls watches {code.co_name}>", "exec")
     (outer,) = (constant for constant in made.co_consts if isinstance(constant, CodeType))
     (inner,) = (constant for constant in outer.co_consts if isinstance(constant, CodeType))
     return inner

@@ -30,6 +30,7 @@ def _unheard() -> bool:
 
 
 def _heard_encoding(original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    __tracebackhide__ = True
     output = original(*args, **kwargs)
     if _unheard():
         return output
@@ -53,6 +54,7 @@ def _lists(ids: Any) -> Any:
 
 
 def _heard_template(original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    __tracebackhide__ = True
     if _unheard() or getattr(INSIDE, "rendering", None):
         return original(*args, **kwargs)
     INSIDE.rendering, INSIDE.failed = _conversations(args, kwargs), None
@@ -120,6 +122,7 @@ def _conversation(call: Call, n: int, row: list[int]) -> Conversation | None:
 
 
 def _heard_decoding(original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    __tracebackhide__ = True
     if _unheard() or getattr(INSIDE, "decode", False):
         return original(*args, **kwargs)
     INSIDE.decode = True  # decoding a batch decodes its rows

@@ -107,6 +107,7 @@ def watching(watcher: Watcher) -> Iterator[Calls]:
 
 
 def _watched_generate(original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    __tracebackhide__ = True
     model = args[0] if args else kwargs.get("self")
     watchers = [watcher for watcher in dict.fromkeys(WATCHERS) if watcher.sees(model)]
     if not watchers or getattr(INSIDE, "generate", False):
@@ -206,6 +207,7 @@ def _pipelines() -> Iterator[None]:
 
 
 def _watched_pipeline(original: Callable[..., Any], pipeline: Any, inputs: Any, /, **kwargs: Any) -> Any:
+    __tracebackhide__ = True
     before = getattr(INSIDE, "pipeline", (None, None))
     config = kwargs.get("generation_config")
     of_config = config.to_diff_dict() if isinstance(config, GenerationConfig) else ()

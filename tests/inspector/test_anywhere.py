@@ -139,6 +139,8 @@ def test_the_cells_of_a_notebook(beginning, tmp_path):
         "%pitfalls off",
         RIGHT,
         "%pitfalls",
+        "%pitfalls on",
+        "tokenizer.apply_chat_template([{'role': 'user', 'content': []}])",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
@@ -150,6 +152,7 @@ def test_the_cells_of_a_notebook(beginning, tmp_path):
     assert "padding-side" not in said[5]
     assert "Did you mean 'padding-side'?" in said[6]
     assert "padding-side" not in said[8] and "pitfalls is off, without padding-side" in said[9]
+    assert "message-content" in said[11] and "tokenizer_calls" not in said[11], "no frame of ours in the traceback"
 
 
 # --- tests ------------------------------------------------------------------------------------------------------
