@@ -29,6 +29,7 @@ def is_greedy(model, given):
     modules = [type(one).__module__ for one in given.get("logits_processor") or []]
     whole = model.config.num_hidden_layers == 30 and getattr(model.config, "quantization_config", None) is None
     as_stored = whole and str(model.dtype) == "torch.float32" and not model.training
+    as_stored = as_stored and bool((model.model.norm.weight != 1).any())  # ones, where weights are random
     looks = all(name.startswith("pitfalls.inspector") for name in modules)  # and returns the scores as they are
     alone = not given.get("do_sample") and not model.generation_config.do_sample
     return as_stored and alone and set(given) <= HARMLESS and looks
