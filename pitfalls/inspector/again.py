@@ -4,10 +4,9 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from pitfalls.inspector.call import Call
+from pitfalls.inspector.call import SETTINGS, Call
 
 BEAM_SETTINGS = ("num_beams", "num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping")
-_KNOWN = set(vars(GenerationConfig()))
 PIPELINE = """
 from transformers import pipeline
 pipe = pipeline("text-generation", model=model, tokenizer=tokenizer)
@@ -41,7 +40,7 @@ def _own(call: Call) -> dict[str, Any]:
     config = call.arguments.get("generation_config")
     named = [*call.arguments, *(config.to_diff_dict() if isinstance(config, GenerationConfig) else ())]
     asked = [name for name in named if call.pipeline_asked is None or name in call.pipeline_asked]
-    given = {name: call.given(name) for name in dict.fromkeys(asked) if name in _KNOWN and name[0] != "_"}
+    given = {name: call.given(name) for name in dict.fromkeys(asked) if name in SETTINGS and name[0] != "_"}
     given.pop("transformers_version", None)
     return {name: value for name, value in given.items() if value is not None and _is_short(value)}
 

@@ -23,6 +23,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pitfalls.inspector.importing import Awaited
+from pitfalls.inspector.report import NO_CALL
 
 if TYPE_CHECKING:
     from pitfalls.inspector.watcher import Calls
@@ -82,7 +83,7 @@ def run(
     watched = LateWatch(only=only, ignore=ignore)
     status, interrupted = _status_of(target, arguments, module, watched)
     sys.stdout.flush()
-    summary = watched.calls.summary() if watched.calls is not None else "No generate call was seen in this process."
+    summary = watched.calls.summary() if watched.calls is not None else NO_CALL
     print(f"\npitfalls: {summary}", file=sys.stderr)
     findings = watched.calls.as_dicts() if watched.calls is not None else []
     if save is not None:

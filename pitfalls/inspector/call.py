@@ -46,6 +46,7 @@ PIPELINE_DEFAULTS = {"do_sample": True, "temperature": 0.7, "max_new_tokens": 25
 HEAD, TAIL = 24, 40  # tokens of a long prompt that are read as text
 ID_TYPES = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _FRESH = GenerationConfig()
+SETTINGS = set(vars(_FRESH))
 
 
 class Setting(NamedTuple):
@@ -139,7 +140,7 @@ class Call:
         """Keep what was read and the settings; let go of the model, its cache and all else that the caller gave."""
         _ = self.settings, self.start
         self.model, self.given_model, self.conversations = None, None, []
-        kept = {*vars(_FRESH), "generation_config"}
+        kept = SETTINGS | {"generation_config"}
         self.arguments = {name: value for name, value in self.arguments.items() if name in kept}
 
     @cached_property
@@ -155,6 +156,10 @@ class Call:
             return given.shape[-1] if readable(given) and given.ndim else 1
         embedded = self.arguments.get("inputs_embeds") is not None
         return 1 if self.given_ids is None and not embedded else self.width  # of nothing, generate makes a BOS token
+
+    def prompt_of(self, row: int) -> int:
+        """The number of the prompt that a row of the output belongs to: one may have several."""
+        return row * len(self.token_rows) // len(self.rows)
 
     # --- the settings ---
 

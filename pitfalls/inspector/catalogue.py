@@ -5,7 +5,6 @@ python -m pitfalls rules padding-side     one rule
 """
 
 import copy
-import difflib
 import io
 import logging
 import re
@@ -19,6 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 from transformers.utils import logging as transformers_logging
 
+from pitfalls.inspector.checking import no_such_rule
 from pitfalls.inspector.report import lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
@@ -52,9 +52,7 @@ def describe(name: str) -> str:
     """One rule in full. Raises `KeyError` with the nearest name for an unknown one."""
     rule = RULES.get(name.replace("_", "-"))
     if rule is None:
-        near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]!r}?" if near else "`python -m pitfalls rules` lists them all."
-        raise KeyError(f"There is no rule {name!r}. {hint}")
+        raise KeyError(no_such_rule(name))
     parts = [
         f"{rule.name} ({rule.severity})",
         rule.story,

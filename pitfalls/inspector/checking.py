@@ -66,10 +66,15 @@ def selected(only: str | Iterable[str] = (), ignore: str | Iterable[str] = ()) -
 def _names(given: str | Iterable[str]) -> set[str]:
     names = {name.strip().replace("_", "-") for name in ([given] if isinstance(given, str) else given)}
     for name in sorted(names - set(RULES)):
-        near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]!r}?" if near else "`python -m pitfalls rules` lists them all."
-        raise ValueError(f"There is no rule {name!r}. {hint}")
+        raise ValueError(no_such_rule(name))
     return names
+
+
+def no_such_rule(name: str) -> str:
+    """What to say of a name that no rule has."""
+    near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]!r}?" if near else "`python -m pitfalls rules` lists them all."
+    return f"There is no rule {name!r}. {hint}"
 
 
 def apply_rules(call: Call, rules: Mapping[str, Rule] = RULES) -> Report:

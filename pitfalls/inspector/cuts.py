@@ -4,6 +4,7 @@ import re
 
 from pitfalls.inspector.call import Call, Decoded
 from pitfalls.inspector.rule import Said
+from pitfalls.inspector.vocabulary import without_bos
 
 NATURAL_END = r"(?:[.!?。！？:;,>\])}\"`]|\n)\s*$"  # of a text that was cut off on purpose
 NATURAL_REST = r"\s*(?:\n|[<\[({#`\"]|[A-Z]\w*:)"
@@ -77,7 +78,7 @@ def _too_short(call: Call, n: int, last: int) -> Said | None:
 def _counted(call: Call, piece: Decoded) -> str | None:
     """What was counted instead of the tokens before the answer, where the place of the cut shows it."""
     first, n = piece.first or 0, piece.row or 0
-    prompt = n * len(call.prompts) // len(call.rows)
+    prompt = call.prompt_of(n)
     if 0 < first < call.start and call.prompts:
         lengths, pad = [len(ids) for ids in call.prompts], call.pads[prompt]
         if first in lengths and any(pad.left for pad in call.pads):
@@ -97,18 +98,18 @@ def _characters(call: Call, n: int) -> list[int]:
     """How long the prompt of a row is as text, in the forms that a program may have had it in."""
     if call.tokenizer is None or not call.prompts:
         return []
-    prompt = n * len(call.prompts) // len(call.rows)
+    prompt = call.prompt_of(n)
     whole = call.text(prompt)
     bare = call.tokenizer.decode(call.prompts[prompt], skip_special_tokens=True)
     question = whole.rpartition(call.chat.user_open)[2] if call.chat.user_open else ""
     question = question.partition(call.chat.user_close)[0] if call.chat.user_close else question
-    without_bos = whole.removeprefix(getattr(call.tokenizer, "bos_token", None) or "")
-    return sorted({len(text) for text in (whole, without_bos, bare, question) if text}, reverse=True)
+    forms = (whole, without_bos(call.tokenizer, whole), bare, question)
+    return sorted({len(text) for text in forms if text}, reverse=True)
 
 
 def _behind_a_marker(call: Call, n: int, first: int) -> bool:
     """Whether a piece begins behind a header, the end of the thoughts or another marker: cut there on purpose."""
-    pads = call.pads[n * len(call.pads) // len(call.rows)].left if call.pads else 0
+    pads = call.pads[call.prompt_of(n)].left if call.pads else 0
     before = call.output_ids[n, max(pads, first - 8) : first].tolist()
     if not before or first == call.start:
         return False

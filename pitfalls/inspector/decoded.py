@@ -1,6 +1,5 @@
 """Where the ids that a caller decodes stand in the output of a call."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -28,20 +27,20 @@ def located(call: Call, given: Any, skip_special_tokens: bool | None) -> list[De
     """What was handed to `decode`, row by row, where it is one piece of a row of this call's output."""
     if not call.made:
         return []
+    outputs = call.output_ids.tolist()
     if isinstance(given, torch.Tensor):
         rows = [given] if given.ndim == 1 else list(given) if given.ndim == 2 else []
-        found = [_in_memory(call, row) or _by_content(call, row.tolist()) for row in rows]
+        found = [_in_memory(call.address, outputs, row) or _by_content(call, outputs, row.tolist()) for row in rows]
     else:
-        found = [_by_content(call, row) for row in _rows(given)]
+        found = [_by_content(call, outputs, row) for row in _rows(given)]
     return [Decoded(ids, skip_special_tokens, row, first) for ids, row, first in filter(None, found)]
 
 
 Piece = tuple[list[int], int, int]  # ids, row, place of the first
 
 
-def _in_memory(call: Call, ids: torch.Tensor) -> Piece | None:
+def _in_memory(own: Address | None, outputs: list[list[int]], ids: torch.Tensor) -> Piece | None:
     """By the memory that a slice shares with the output."""
-    own = call.address
     if own is None or ids.untyped_storage().data_ptr() != own.pointer or ids.dtype not in (torch.int64, torch.int32):
         return None
     if len(ids) > 1 and ids.stride(0) != own.strides[1]:
@@ -49,31 +48,26 @@ def _in_memory(call: Call, ids: torch.Tensor) -> Piece | None:
     row, rest = divmod(ids.storage_offset() - own.offset, own.strides[0])
     first = rest // own.strides[1]
     if not len(ids) and first == 0 and row > 0:  # an empty piece at the end of a row is one at the start of the next
-        row, first = row - 1, call.output_ids.shape[1]
+        row, first = row - 1, len(outputs[0])
     values = ids.tolist()
-    outputs = call.output_ids.tolist()
     if not 0 <= row < len(outputs):
         return None
     return (values, row, first) if outputs[row][first : first + len(values)] == values else None
 
 
-def _by_content(call: Call, ids: list[int]) -> Piece | None:
+def _by_content(call: Call, outputs: list[list[int]], ids: list[int]) -> Piece | None:
     """By the ids themselves: at an end of a row rather than somewhere in it."""
     if len(ids) < SHORTEST:
         return None
-    outputs = call.output_ids.tolist()
     for row, output in enumerate(outputs):
         for first in (0, len(output) - len(ids), call.start):
             if first >= 0 and output[first : first + len(ids)] == ids:
                 return ids, row, first
     for row, output in enumerate(outputs):
-        for first in _places(output, ids):
-            return ids, row, first
+        for first in range(len(output) - len(ids) + 1):
+            if output[first : first + len(ids)] == ids:
+                return ids, row, first
     return None
-
-
-def _places(output: list[int], ids: list[int]) -> Iterator[int]:
-    yield from (first for first in range(len(output) - len(ids) + 1) if output[first : first + len(ids)] == ids)
 
 
 def _rows(given: Any) -> list[list[int]]:

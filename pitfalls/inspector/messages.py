@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+from pitfalls.inspector.rule import TEMPLATE
+
 ROLES = {  # names in data sets, and what chat templates call them
     "human": "user", "Human": "user", "User": "user", "USER": "user", "prompter": "user",
     "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "chatbot": "assistant", "ai": "assistant",
@@ -10,15 +12,11 @@ ROLES = {  # names in data sets, and what chat templates call them
     "System": "system", "SYSTEM": "system",
 }  # fmt: skip
 SHARED = {"human": "user", "gpt": "assistant"}  # those that most data sets have
-APPLIED = """
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-output = model.generate(**inputs, max_new_tokens=200)
-"""
 
 
 def appended(code: str) -> str:
     """The code, and then the call with the mended messages."""
-    return inspect.cleandoc(code) + APPLIED
+    return inspect.cleandoc(code) + TEMPLATE
 
 
 def system_into_user() -> str:

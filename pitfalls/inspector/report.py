@@ -13,6 +13,7 @@ SEVERITIES = ("error", "warning", "note")  # it raises or can't be right; the te
 COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
 BORDERS = {"error": "#d62728", "warning": "#e69f00", "note": "#0072b2"}
 NOTHING = "No pitfall found."
+NO_CALL = "No generate call was seen in this process."
 
 
 class PitfallError(Exception):

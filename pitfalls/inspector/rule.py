@@ -12,6 +12,10 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.report import Finding
 
 GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"  # the end of many a fix
+TEMPLATE = """
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens=200)
+"""
 
 
 class Said(NamedTuple):

@@ -15,8 +15,8 @@ from weakref import ref
 
 from transformers import PreTrainedTokenizerBase
 
+from pitfalls.inspector.call import Call
 from pitfalls.inspector.conversation import Conversation
-from pitfalls.inspector.given import plain, token_ids
 from pitfalls.inspector.vocabulary import special_ids
 
 KEPT_ROWS, KEPT_TEXTS, KEPT_TOKENIZERS = 4096, 64, 16
@@ -43,7 +43,8 @@ class Encodings:
         self.tokenizers: OrderedDict[int, Any] = OrderedDict()  # weak references, by the id of the tokenizer
 
     def clear(self) -> None:
-        self.__init__()  # type: ignore[misc]
+        for kept in (self.rows, self.rendered, self.tokenizers):
+            kept.clear()
 
     def hear_text(self, conversation: Conversation) -> None:
         if conversation.text:
@@ -86,42 +87,36 @@ def _put(kept: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:
 # --- whose ids ---------------------------------------------------------------------------------------------------
 
 
-def whose(encodings: Encodings, rows: list[list[int]], model: Any, frames: list[FrameType]) -> Any:
-    """The tokenizer that made these rows of ids; None where that is not certain."""
+def whose(encodings: Encodings, call: Call, frames: list[FrameType]) -> Any:
+    """The tokenizer that made the ids of a call; None where that is not certain."""
+    rows = call.unmasked_rows
     if not rows or not all(rows):
         return None
     known = {id(encoded.tokenizer()): encoded.tokenizer() for row in rows if (encoded := encodings.of(row))}
     if len(known) == 1:
         return next(iter(known.values()))
     for tokenizers in (encodings.alive(), _named(frames)):
-        fitting = [tokenizer for tokenizer in tokenizers if _fits(tokenizer, model) and _made(tokenizer, rows[0])]
+        fitting = [tokenizer for tokenizer in tokenizers if _fits(tokenizer, call) and _made(tokenizer, rows[0])]
         if fitting:
-            return _only(fitting, model)
+            return _only(fitting, str(getattr(call.model, "name_or_path", "")))
     return None
 
 
-def _only(tokenizers: list[Any], model: Any) -> Any:
+def _only(tokenizers: list[Any], name: str) -> Any:
     """The first, where all are alike, or those that bear the model's name are; None otherwise."""
-    own = [each for each in tokenizers if each.name_or_path and each.name_or_path == _name(model)]
+    own = [each for each in tokenizers if each.name_or_path and each.name_or_path == name]
     for group in (tokenizers, own):
         if len({(len(each), str(each.chat_template), str(each.special_tokens_map)) for each in group}) == 1:
             return group[0]
     return None
 
 
-def _name(model: Any) -> str:
-    return str(getattr(model, "name_or_path", ""))
-
-
-def _fits(tokenizer: Any, model: Any) -> bool:
+def _fits(tokenizer: Any, call: Call) -> bool:
     """Whether the vocabulary has about the size of the model's table of embeddings, and has the model's end tokens."""
-    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-    rows = getattr(table, "num_embeddings", None)
-    if rows is None or not -ADDED <= rows - len(tokenizer) <= SPARE:
+    if call.embeddings is None or not -ADDED <= call.embeddings - len(tokenizer) <= SPARE:
         return False
-    ends = token_ids(plain(getattr(getattr(model, "generation_config", None), "eos_token_id", None)))
     special = special_ids(tokenizer) | set(getattr(tokenizer, "added_tokens_decoder", {}))
-    return not ends or any(end in special for end in ends)
+    return not call.own_end_ids or any(end in special for end in call.own_end_ids)
 
 
 def _made(tokenizer: Any, ids: list[int]) -> bool:

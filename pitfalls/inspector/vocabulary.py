@@ -26,6 +26,10 @@ def role_id(tokenizer: Any, role: str) -> int | None:
     return token_id(tokenizer, getattr(tokenizer, f"{role}_token", None))
 
 
+def without_bos(tokenizer: Any, text: str) -> str:
+    return text.removeprefix(getattr(tokenizer, "bos_token", None) or "")
+
+
 def special_ids(tokenizer: Any) -> set[int]:
     """The ids of all special tokens: those that decoding with `skip_special_tokens=True` drops."""
     ids = (token_id(tokenizer, token) for token in tokenizer.all_special_tokens)

@@ -16,7 +16,7 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.decoded import address
 from pitfalls.inspector.listening import Heard
-from pitfalls.inspector.report import Finding, Report, as_text
+from pitfalls.inspector.report import NO_CALL, Finding, Report, as_text
 from pitfalls.inspector.rows import rows_of
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
@@ -56,7 +56,7 @@ class Calls(list[Call]):
         """How many calls there were, and each finding once with where it was made."""
         found = self.found()
         if not self and not found:
-            return "No generate call was seen in this process."
+            return NO_CALL
         lines = [f"{len(self)} generate call{'s' * (len(self) != 1)}, {'no pitfall' if not found else 'found:'}"]
         for finding, places in found:
             lines.append(as_text(finding))

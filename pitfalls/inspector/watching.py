@@ -152,7 +152,7 @@ def _call(watcher: Watcher, model: Any, arguments: dict[str, Any]) -> Call:
     call = Call(model, watcher.tokenizer or _tokenizer_of(arguments, pipeline), arguments, asked, place=place(frames))
     call.read_inputs()
     if call.tokenizer is None:
-        call.tokenizer = whose(ENCODINGS, call.unmasked_rows, call.model, frames)
+        call.tokenizer = whose(ENCODINGS, call, frames)
     call.conversations = conversations_of(call)
     return call
 

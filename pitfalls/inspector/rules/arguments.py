@@ -12,7 +12,7 @@ from transformers import GenerationConfig, TextStreamer
 from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.again import BEAM_SETTINGS, Code, again
-from pitfalls.inspector.call import ID_TYPES, Call
+from pitfalls.inspector.call import ID_TYPES, SETTINGS, Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
 from pitfalls.inspector.vocabulary import role_id
 
@@ -222,7 +222,7 @@ def streamer(call: Call) -> str | Said | None:
 @functools.lru_cache
 def _known_arguments(model_class: Any) -> set[str]:
     """The keywords that `generate` accepts for this kind of model."""
-    known = set(vars(GenerationConfig())) | {
+    known = SETTINGS | {
         "tokenizer",
         "assistant_tokenizer",
         "trust_remote_code",
@@ -265,7 +265,7 @@ def _misspelt(call: Call) -> dict[str, Any]:
     """What the caller's configuration holds under names like those of settings, and the checkpoint's does not."""
     config = call.arguments.get("generation_config")
     own = vars(config) if isinstance(config, GenerationConfig) else {}
-    settings, checkpoint = list(vars(GenerationConfig())), vars(call.defaults) if call.defaults else {}
+    settings, checkpoint = sorted(SETTINGS), vars(call.defaults) if call.defaults else {}
     return {
         name: value
         for name, value in own.items()
@@ -285,7 +285,7 @@ def _renamed(call: Call, unknown: dict[str, Any], known: set[str]) -> str:
         elif near == "streamer":
             first += "from transformers import TextStreamer\n"
             settings[near] = Code("TextStreamer(tokenizer)")
-        elif near in vars(GenerationConfig()) and isinstance(value, (bool, int, float, str, list)):
+        elif near in SETTINGS and isinstance(value, (bool, int, float, str, list)):
             settings[near] = value
     if settings.keys() & {"temperature", "top_p", "top_k", "num_return_sequences"} and not call.samples:
         settings["do_sample"] = True

@@ -18,13 +18,12 @@ from pitfalls.inspector.messages import (
     renamed_roles,
     system_into_user,
 )
-from pitfalls.inspector.rule import Said, rule
-from pitfalls.inspector.rules.markers import TEMPLATE
+from pitfalls.inspector.rule import TEMPLATE, Said, rule
+from pitfalls.inspector.rules.template import CHAT
 
 LESSON = "07_prompt_template"
 KEYWORDS = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
 KNOWN_ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython", "model")
-TEMPLATE_OF_ONE = 'messages = [{"role": "user", "content": "What is the capital of France?"}]' + TEMPLATE
 HARMLESS = ("add_special_tokens", "return_attention_mask", "return_token_type_ids", "verbose")  # for the tokenizer
 
 
@@ -95,7 +94,7 @@ def message_content(call: Call) -> str | Said | None:
         if "has no attribute 'items'" in str(call.error) and any(not isinstance(each, dict) for each in chat):
             return Said(
                 "apply_chat_template takes a list of messages, each a dictionary with a role and a content.",
-                fix=TEMPLATE_OF_ONE,
+                fix=CHAT,
             )
         if type(call.error).__name__ not in ("TypeError", "UndefinedError") or not _in_template(call.error):
             return None

@@ -4,10 +4,9 @@ import re
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 from transformers.generation import GenerationMixin
 
-from pitfalls.inspector.call import DEFAULT_BUDGET, Call, name_row
+from pitfalls.inspector.call import DEFAULT_BUDGET, SETTINGS, Call, name_row
 from pitfalls.inspector.rule import Said, rule
 
 LESSON = "04_length"
@@ -20,7 +19,6 @@ new_text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_spec
 answer = new_text.rpartition("</think>")[2]
 """
 LENGTH_NAMES = r"(?i)max\w*(?:tok|len|new)|(?:tok|len)\w*max"  # of other libraries, or misspelt
-_SETTINGS = set(vars(GenerationConfig()))
 
 
 @rule(
@@ -182,7 +180,7 @@ def thinking_budget(call: Call) -> str | Said | None:
         return None
     fix = THINK.replace("2000", str(_room(call, 2000)))
     for n, row in enumerate(call.rows):
-        prompt = call.prompts[n * len(call.token_rows) // len(call.rows)]
+        prompt = call.prompts[call.prompt_of(n)]
         whole = call.tokenizer.decode(prompt[-8:] + row.new_ids)
         cut = row.stopped_by == "length" and len(row.new_ids) > 1  # one token a call is a loop of one's own
         if cut and whole.rfind("<think>") > whole.rfind("</think>"):
@@ -256,7 +254,7 @@ def _from_nothing(call: Call) -> Said | None:
 def _unlike_generate(call: Call) -> bool:
     """Whether other code generates, with lengths of its own; or a length has another name, which is a mistake too."""
     config = call.arguments.get("generation_config")
-    names = {*call.arguments, *getattr(config, "__dict__", {})} - _SETTINGS
+    names = {*call.arguments, *getattr(config, "__dict__", {})} - SETTINGS
     misspelt = any(re.search(LENGTH_NAMES, str(name)) for name in names)
     return call.arguments.get("custom_generate") is not None or misspelt
 

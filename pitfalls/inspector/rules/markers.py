@@ -5,14 +5,10 @@ import re
 
 from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.given import plain, token_ids
-from pitfalls.inspector.rule import GENERATE, Said, rule
+from pitfalls.inspector.rule import GENERATE, TEMPLATE, Said, rule
 from pitfalls.inspector.vocabulary import role_id, token_id
 
 LESSON = "07_prompt_template"
-TEMPLATE = """
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-output = model.generate(**inputs, max_new_tokens=200)
-"""
 BARE = 'inputs = tokenizer("Once upon a time", return_tensors="pt")  # the tokenizer adds what the model needs'
 COMPLETED = 'inputs = tokenizer("The capital of France is", return_tensors="pt")  # a base model completes text'
 ENDING = "output = model.generate(**inputs, max_new_tokens=200, eos_token_id=tokenizer.eos_token_id)"

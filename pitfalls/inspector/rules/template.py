@@ -5,8 +5,9 @@ from typing import Any
 
 from pitfalls.inspector.asking import asks
 from pitfalls.inspector.call import Call, name_row
-from pitfalls.inspector.rule import Said, rule
-from pitfalls.inspector.rules.markers import TEMPLATE, ends_in_end, foreign_marker, spelled_marker, stripped_opening
+from pitfalls.inspector.rule import TEMPLATE, Said, rule
+from pitfalls.inspector.rules.markers import ends_in_end, foreign_marker, spelled_marker, stripped_opening
+from pitfalls.inspector.vocabulary import without_bos
 
 LESSON = "07_prompt_template"
 CHAT = 'messages = [{"role": "user", "content": "What is the capital of France?"}]' + TEMPLATE
@@ -43,7 +44,7 @@ def prompt_template(call: Call) -> str | Said | None:
     for n in bare:
         if taken := _taken_for_finished(call, n):
             return f"{name_row(call, n)} is bare text without the chat template, and {taken}."
-    seen = [(n, asks(text), text) for n in bare for text in [_without_bos(call.tokenizer, call.excerpts[n])]]
+    seen = [(n, asks(text), text) for n in bare for text in [without_bos(call.tokenizer, call.excerpts[n])]]
     for n, kind, text in seen:
         if kind == "a question" and not re.search(r"[.!?。？！]\s*\w|\n", text.strip()):
             return f"{name_row(call, n)} asks a chat model without its chat template: it learnt to answer inside it."
@@ -220,10 +221,6 @@ def _ends_in(ids: list[int], tail: list[int]) -> bool:
     return bool(tail) and ids[-len(tail) :] == tail
 
 
-def _without_bos(tokenizer: Any, text: str) -> str:
-    return text.removeprefix(getattr(tokenizer, "bos_token", None) or "")
-
-
 def _is_plain(call: Call, n: int) -> bool:
     """Whether a bare prompt has no other fault that a rule about markers names."""
     ids = call.prompts[n]
@@ -263,11 +260,9 @@ def _why_cut(call: Call, n: int) -> str:
         return f"The tokenizer was told to cut at {length} tokens."
     if length == call.tokenizer.model_max_length:
         return f"It has as many tokens as the tokenizer allows, {length}."
-    if (
-        call.excerpts[n].rstrip().endswith(call.chat.user_open.strip())
-    ):  # opened on purpose, to let it make up questions
+    if call.excerpts[n].rstrip().endswith(call.chat.user_open.strip()):  # on purpose, to let it make up questions
         return ""
     known = call.conversations[n] if n < len(call.conversations) else None
-    text = _without_bos(call.tokenizer, call.text(n))
+    text = without_bos(call.tokenizer, call.text(n))
     lost = len(known.text) - known.text.find(text) - len(text) if known and text in known.text else 0
     return f"The last {lost} characters of the chat are not in it." if lost else ""

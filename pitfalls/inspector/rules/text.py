@@ -84,7 +84,7 @@ def prompt_echo(call: Call) -> str | Said | None:
     for n, row in enumerate(call.output_ids.tolist()):
         whole = piece.ids[: call.width + 1] == row[: call.width + 1]
         if piece.row == n and piece.first:  # without a BOS, or without the pads
-            whole = piece.first <= call.pads[n * len(call.pads) // len(call.rows)].left + 1
+            whole = piece.first <= call.pads[call.prompt_of(n)].left + 1
             whole &= piece.first + len(piece.ids) > call.width
         if whole and len(row) > call.width:
             return Said(
