@@ -321,10 +321,10 @@ class Call:
         return held > 0 and (self.mask_width > self.width or held >= self.width)
 
     @cached_property
-    def infers_mask(self) -> bool:
-        """Without a mask, generate masks the pads itself where it knows the pad id and that is no end id."""
-        pad = self.get("pad_token_id")
-        return self.mask is None and pad is not None and pad not in self.end_ids
+    def inferred_pad(self) -> int | None:
+        """The pad id by which generate makes the mask itself: there is none, and the pad id is no end id."""
+        pads = token_ids(self.get("pad_token_id"))
+        return pads[0] if self.mask is None and len(pads) == 1 and pads[0] not in self.end_ids else None
 
     @cached_property
     def pad_ids(self) -> set[int]:
@@ -340,8 +340,7 @@ class Call:
         """Of each row: how many stand before and after its text."""
         tokens = [role_id(self.tokenizer, role) for role in ("bos", "eos")]
         ends = {*self.end_ids, *token_ids(self.get("bos_token_id"), self.chat.end_id, *tokens)}
-        inferred = self.get("pad_token_id") if self.infers_mask else None
-        return find_pads(self.token_rows, self.mask, self.pad_ids, ends, inferred)
+        return find_pads(self.token_rows, self.mask, self.pad_ids, ends, self.inferred_pad)
 
     @cached_property
     def prompts(self) -> list[list[int]]:

@@ -97,7 +97,7 @@ def mask_holes(call: Call) -> str | Said | None:
     Where the end token is the pad token too, a mask made as `ids != pad` hides the ends of the turns with the pads, and
     the model reads all turns as one. Take the mask that the tokenizer returns: it knows which tokens it added.
     """
-    inferred = call.get("pad_token_id") if call.infers_mask else None
+    inferred = call.inferred_pad
     made_by_hand = call.mask is not None and any(0 in mask for mask in call.mask)
     if not made_by_hand and inferred is None:
         return None
