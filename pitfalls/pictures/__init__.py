@@ -1,4 +1,4 @@
-"""Figures of tokens, probabilities, padding, templates and memory, for lessons and for your own calls.
+"""Figures of tokens, probabilities, padding, templates, memory and measurements, for lessons and for your own calls.
 
     pitfalls.pictures.padding(inputs, tokenizer)    # as the last line of a cell
 
@@ -11,8 +11,9 @@ from pitfalls.extra import course_extra
 with course_extra():
     from pitfalls.pictures.animation import animate
     from pitfalls.pictures.candidates import generation, loop, next_token
+    from pitfalls.pictures.charts import bars, curves
     from pitfalls.pictures.chats import chat
     from pitfalls.pictures.tokens import padding, token_strip
     from pitfalls.pictures.weights import memory
 
-__all__ = ["animate", "chat", "generation", "loop", "memory", "next_token", "padding", "token_strip"]
+__all__ = ["animate", "bars", "chat", "curves", "generation", "loop", "memory", "next_token", "padding", "token_strip"]

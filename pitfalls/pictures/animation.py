@@ -15,11 +15,13 @@ def animate(figures: Iterable[Figure], seconds: float = 1.2) -> NotebookImage:
 
     Raises `ValueError` for no figures, or figures of different sizes.
     """
-    frames = in_one_palette(as_image(figure) for figure in (figures if isinstance(figures, Iterable) else [figures]))
+    figures = list(figures) if isinstance(figures, Iterable) else [figures]
+    frames = in_one_palette(as_image(figure) for figure in figures)
     stream = io.BytesIO()
     times = [int(seconds * 1000)] * (len(frames) - 1) + [int(seconds * 2500)]
     frames[0].save(stream, format="PNG", save_all=True, append_images=frames[1:], duration=times, loop=0)
-    return NotebookImage(data=stream.getvalue(), format="png")
+    alt = " Then: ".join(getattr(figure, "alt", "") for figure in figures)
+    return NotebookImage(data=stream.getvalue(), format="png", alt=f"A moving picture. {alt}")
 
 
 def as_image(figure: Figure, dpi: float = 80) -> Image.Image:

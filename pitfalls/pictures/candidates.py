@@ -5,15 +5,15 @@ import math
 from collections.abc import Mapping
 
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Candidate, Step
 from pitfalls.pictures.drawing import (
+    SMALLEST,
     WIDTH,
+    Picture,
     bars_title,
     cell,
     draw_bars,
@@ -22,7 +22,9 @@ from pitfalls.pictures.drawing import (
     percent,
     prepare_canvas,
     short,
+    subplots,
     titled,
+    told,
     visible,
     wrap,
 )
@@ -34,11 +36,13 @@ def next_token(
     tokenizer: PreTrainedTokenizerBase,
     top: int = 10,
     title: str | None = None,
-) -> Figure:
+    most: float | None = None,
+) -> Picture:
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
     `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
-    all with the same tokens, the likeliest of each.
+    all with the same tokens, the likeliest of each. All panels share one scale. Pictures that are to be compared
+    share one where each is given the same `most`, the probability at which the scale ends.
     """
     at_least_one(top=top)
     taken = None
@@ -52,17 +56,19 @@ def next_token(
         ids = list(dict.fromkeys(itertools.chain(*best)))
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
     title = title or bars_title(next(iter(panels.values())))
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * top), sharey=True, squeeze=False)
+    most = most or max(p for bars in panels.values() for _, p in bars)
+    figure, axes = subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * top), sharey=True, squeeze=False)
     for axis, (name, bars) in zip(axes[0], panels.items(), strict=True):
-        draw_bars(axis, bars, taken)
+        draw_bars(axis, bars, taken, most)
         axis.set_title(name, fontsize=10)
     axes[0][0].invert_yaxis()
-    return titled(figure, title)
+    alt = "; ".join(f"{name}: {told(bars)}" if name else told(bars) for name, bars in panels.items())
+    return titled(figure, title, f"Bars of probabilities. {alt}.")
 
 
 def generation(
     call: Call, row: int = 0, first: int = 0, steps: int = 8, top: int = 5, title: str | None = None
-) -> Figure:
+) -> Picture:
     """Generation step by step: one column a step, its candidates from likely to less likely, the taken one framed.
 
     Raises `ValueError` for a call without recorded steps.
@@ -71,7 +77,7 @@ def generation(
     shown = steps_of(call, row, first)[:steps]
     greedy = sum(step.chosen.token_id == step.candidates[0].token_id for step in shown)
     title = title or f"In {greedy} of {len(shown)} steps the likeliest token was taken"
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.9 + 0.36 * (top + 1)))
+    figure, axis = subplots(figsize=(WIDTH, 0.9 + 0.36 * (top + 1)))
     letters = min(10, 110 // len(shown))  # what fits into a column
     replaced = any(step.chosen.token_id not in [c.token_id for c in step.candidates[:top]] for step in shown)
     for x, step in enumerate(shown):
@@ -85,16 +91,19 @@ def generation(
             )  # fmt: skip
             share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
             label = f"{short(visible(candidate.text), letters)}\n{share}"
-            axis.text(x, y, label, ha="center", va="center", fontsize=8, family="monospace")
+            axis.text(x, y, label, ha="center", va="center", fontsize=SMALLEST, family="monospace")
     axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
     word = "step " if len(shown) <= 14 else ""
-    axis.set_xticklabels([f"{word}{first + n + 1}" for n in range(len(shown))], fontsize=8)
-    axis.set_yticklabels([*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=8)
+    axis.set_xticklabels([f"{word}{first + n + 1}" for n in range(len(shown))], fontsize=SMALLEST)
+    axis.set_yticklabels(
+        [*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=SMALLEST
+    )
     no_frame(axis)
-    return titled(figure, title)
+    alt = " ".join(f"'{visible(step.chosen.text)}' {percent(step.chosen.probability)}," for step in shown)
+    return titled(figure, title, f"Taken, step by step: {alt[:-1]}.")
 
 
-def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8, row: int = 0) -> Figure:
+def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8, row: int = 0) -> Picture:
     """One turn of the generation loop: the text so far, the candidates for the next token, the one that is taken.
 
     Raises `ValueError` for a call without recorded steps.
@@ -103,18 +112,17 @@ def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8
     recorded, current = row_of(call, row), steps_of(call, row, step)[0]
     so_far = [cell(tokenizer, i, "prompt") for i in recorded.prompt_ids]
     so_far += [cell(tokenizer, i, "new") for i in recorded.new_ids[:step]]
-    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 3.6), height_ratios=[1, 2.4])
+    figure, (above, below) = subplots(2, 1, figsize=(WIDTH, 3.6), height_ratios=[1, 2.4])
     lines = wrap(so_far)[-2:]
     prepare_canvas(above)
     draw_cells(above, lines)
     above.set_ylim(1.5, -0.5)
     candidates, taken = _shown(current, top)
-    draw_bars(below, [(c.text, c.probability) for c in candidates], taken)
-    below.set_xlim(0, 1.1)
+    bars = [(c.text, c.probability) for c in candidates]
+    draw_bars(below, bars, taken, most=0.9)
     below.invert_yaxis()
-    return titled(
-        figure, f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {percent(current.chosen.probability)}"
-    )
+    title = f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {percent(current.chosen.probability)}"
+    return titled(figure, title, f"Bars of probabilities: {told(bars)}.")
 
 
 def _shown(step: Step, top: int) -> tuple[list[Candidate], int]:

@@ -2,11 +2,10 @@
 
 import re
 
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
 
-from pitfalls.pictures.drawing import STYLES, canvas, draw_cells, pieces, visible, wrap
+from pitfalls.pictures.drawing import STYLES, Picture, canvas, draw_cells, pieces, visible, wrap
 from pitfalls.pictures.sources import messages_of
 
 
@@ -15,7 +14,7 @@ def chat(
     messages: list[dict[str, str]],
     add_generation_prompt: bool = True,
     title: str | None = None,
-) -> Figure:
+) -> Picture:
     """What `apply_chat_template` makes of the messages, coloured by role; what the template adds itself is dashed."""
     messages = messages_of(tokenizer, messages)
     parts = chat_parts(tokenizer, messages, add_generation_prompt)
@@ -28,7 +27,9 @@ def chat(
     own = sum(len(part) for role, part in parts if role != "special")
     template = sum(len(part) for role, part in parts if role == "special")
     title = title or f"{own} characters are yours, {template} come from the template"
-    figure, axis = canvas(0.85 + 0.34 * len(lines), title, below=0.3)
+    figure, axis = canvas(
+        0.85 + 0.34 * len(lines), title, f"The text: {''.join(visible(part) for _, part in parts)}", below=0.3
+    )
     draw_cells(axis, lines, height=0.62)
     roles = ["special", *dict.fromkeys(message["role"] for message in messages if message["role"] in STYLES)]
     handles = [Patch(label="template" if role == "special" else role, **STYLES[role]) for role in roles]

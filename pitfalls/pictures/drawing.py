@@ -1,5 +1,6 @@
 """What the figures are made of: token boxes, bars, titles, and text that can be seen and is never a formula."""
 
+import io
 from functools import cache
 from typing import Any
 
@@ -25,7 +26,24 @@ STYLES: dict[str, dict[str, Any]] = {
     "assistant": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
 }
 BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
+SMALLEST = 8  # points: what can still be read
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
+
+
+class Picture(Figure):
+    """A figure that carries its description: a saved notebook and a web page give it to those who can't see it."""
+
+    alt = ""
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=100, bbox_inches="tight")
+        return {"image/png": stream.getvalue(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def subplots(rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Picture, Any]:
+    """As pyplot's, of a `Picture`."""
+    return plt.subplots(rows, columns, FigureClass=Picture, **settings)
 
 
 def visible(text: str) -> str:
@@ -79,14 +97,14 @@ def wrap(cells: list[tuple[str, str, str]], room: float = LETTERS) -> list[list[
 
 def cell_width(text: str, note: str) -> float:
     """Of one box, in letters."""
-    return max(len(text.rstrip("\n")), 0.75 * len(note)) + 1.2
+    return max(len(text.rstrip("\n")), 0.85 * len(note)) + 1.2
 
 
-def canvas(height: float, title: str, below: float = 0) -> tuple[Figure, Axes]:
+def canvas(height: float, title: str, alt: str = "", below: float = 0) -> tuple[Picture, Axes]:
     """A figure for cells; `below` inches at its foot stay free."""
-    figure, axis = plt.subplots(figsize=(WIDTH, height))
+    figure, axis = subplots(figsize=(WIDTH, height))
     prepare_canvas(axis)
-    return titled(figure, title, below / height), axis
+    return titled(figure, title, alt, below / height), axis
 
 
 def prepare_canvas(axis: Axes) -> None:
@@ -107,23 +125,28 @@ def draw_cells(axis: Axes, lines: list[list[tuple[str, str, str]]], height: floa
             ink = "white" if style == "end" else "black"
             axis.text(x + width / 2, y - (0.16 if note else 0), text, ha="center", va="center", fontsize=9,
                       family="monospace", color=ink, parse_math=False)  # fmt: skip
-            axis.text(x + width / 2, y + 0.25, note, ha="center", va="center", fontsize=6, color=ink)
+            axis.text(x + width / 2, y + 0.25, note, ha="center", va="center", fontsize=SMALLEST, color=ink)
             x += width
     axis.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def draw_bars(axis: Axes, bars: list[tuple[str, float]], taken: int | None) -> None:
-    """Horizontal bars of probabilities; `taken` is the place of the one to frame."""
+def draw_bars(axis: Axes, bars: list[tuple[str, float]], taken: int | None, most: float) -> None:
+    """Horizontal bars of probabilities, on a scale that ends at `most`; `taken` is the place of the one to frame."""
     names = [f"{short(visible(text), 14)}" for text, _ in bars]
     colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
     drawn = axis.barh(range(len(bars)), [p for _, p in bars], color=colors, edgecolor="black", linewidth=0.6)
     for n, bar in enumerate(drawn):
         bar.set_linewidth(2 if n == taken else 0.6)
-    axis.bar_label(drawn, [f" {percent(p)}" for _, p in bars], fontsize=8)
+    axis.bar_label(drawn, [f" {percent(p)}" for _, p in bars], fontsize=SMALLEST)
     axis.set_yticks(range(len(bars)), names, family="monospace", fontsize=9)
-    axis.set_xlim(0, max(0.05, *(p for _, p in bars)) * 1.22)
+    axis.set_xlim(0, max(0.05, most) * 1.22)
     axis.set_xticks([])
     no_frame(axis)
+
+
+def told(bars: list[tuple[str, float]], most: int = 5) -> str:
+    """The longest of the bars in words."""
+    return ", ".join(f"'{visible(text)}' {percent(p)}" for text, p in bars[:most])
 
 
 def bars_title(bars: list[tuple[str, float]]) -> str:
@@ -148,9 +171,10 @@ def no_frame(axis: Axes) -> None:
     axis.tick_params(length=0)
 
 
-def titled(figure: Figure, title: str, below: float = 0) -> Figure:
-    """Set the title, lay out, close."""
+def titled(figure: Picture, title: str, alt: str = "", below: float = 0) -> Picture:
+    """Set the title, describe, lay out, close."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    figure.alt = f"{title}. {alt}" if alt else title
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a dollar sign is one
     figure.tight_layout(rect=(0, below, 1, 1))

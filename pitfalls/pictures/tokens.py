@@ -4,13 +4,25 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
-from pitfalls.pictures.drawing import STYLES, WIDTH, canvas, cell, draw_cells, no_frame, short, titled, visible, wrap
+from pitfalls.pictures.drawing import (
+    SMALLEST,
+    STYLES,
+    WIDTH,
+    Picture,
+    canvas,
+    cell,
+    draw_cells,
+    no_frame,
+    short,
+    subplots,
+    titled,
+    visible,
+    wrap,
+)
 from pitfalls.pictures.sources import batch_of, ids_of, row_of
 
 COLUMNS = 16  # of a batch, that can still be read side by side
@@ -21,7 +33,7 @@ def token_strip(
     tokenizer: PreTrainedTokenizerBase,
     row: int = 0,
     title: str | None = None,
-) -> Figure:
+) -> Picture:
     """The tokens of one row as boxes with their ids: prompt grey, new orange, special dashed, the end token black.
 
     `source` is a recorded call, or token ids of shape (tokens,).
@@ -38,12 +50,14 @@ def token_strip(
     if new and recorded.stopped_by == "end-of-sequence":
         cells[-1] = (*cells[-1][:2], "end")
     lines = wrap(cells)
-    figure, axis = canvas(0.5 + 0.48 * len(lines), title)
+    figure, axis = canvas(0.5 + 0.48 * len(lines), title, f"Tokens: {' '.join(text for text, *_ in cells)}")
     draw_cells(axis, lines)
     return figure
 
 
-def padding(inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase, title: str | None = None) -> Figure:
+def padding(
+    inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase, title: str | None = None
+) -> Picture:
     """A batch as a grid: each token with its mask (0 is hatched) and the position id that `generate` gives it.
 
     A wide batch is shown by its first and its last columns.
@@ -57,7 +71,7 @@ def padding(inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBa
         columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
     letters = max(4, min(9, 90 // len(columns)))  # what fits into a column
     texts = [short(visible(tokenizer.decode([i])), letters) for i in ids.flatten().tolist()]
-    figure, axis = plt.subplots(figsize=(max(WIDTH, 0.45 * len(columns)), 0.9 + 0.72 * len(ids)))
+    figure, axis = subplots(figsize=(max(WIDTH, 0.55 * len(columns)), 0.9 + 0.8 * len(ids)))
     for y, (x, column) in itertools.product(range(len(ids)), enumerate(columns)):
         if column is None:
             axis.text(x, y, "…", ha="center", va="center", fontsize=12)
@@ -66,8 +80,8 @@ def padding(inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBa
             box = Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **STYLES["prompt" if seen else "padding"])
             axis.add_patch(box)
             note = f"mask 1\npos {positions[y, column]}" if seen else "mask 0"
-            axis.text(x, y - 0.2, text if seen else "pad", ha="center", va="center", fontsize=9, family="monospace")
-            axis.text(x, y + 0.2, note, ha="center", va="center", fontsize=6.5)
+            axis.text(x, y - 0.24, text if seen else "pad", ha="center", va="center", fontsize=9, family="monospace")
+            axis.text(x, y + 0.18, note, ha="center", va="center", fontsize=SMALLEST)
     ends_on_pad = int((mask[:, -1] == 0).sum())
     title = title or (
         f"{ends_on_pad} of {len(ids)} rows end on padding: what follows continues a pad, not the prompt"
@@ -76,8 +90,9 @@ def padding(inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBa
     )
     x_right = len(columns) - 0.5
     axis.axvline(x_right, color="black", linewidth=2)
-    axis.text(x_right + 0.1, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=8)
+    axis.text(x_right + 0.1, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=SMALLEST)
     axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))
-    axis.set_yticklabels([f"row {n}" for n in range(len(ids))], fontsize=8)
+    axis.set_yticklabels([f"row {n}" for n in range(len(ids))], fontsize=SMALLEST)
     no_frame(axis)
-    return titled(figure, title)
+    rows = (f"row {n} has {int(row.sum())} tokens and {int((row == 0).sum())} pads" for n, row in enumerate(mask))
+    return titled(figure, title, f"A grid of tokens: {', '.join(rows)}.")

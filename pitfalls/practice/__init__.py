@@ -7,7 +7,13 @@ pitfalls.practice.progress("04")                            # what is done, and 
 from pitfalls.extra import course_extra
 
 with course_extra():
-    from pitfalls.practice.feedback import Feedback, progress
+    from pitfalls.practice import (  # noqa: F401
+        lesson_09_next_steps,
+        lesson_10_under_control,
+        lesson_11_speed_and_memory,
+        lesson_13_production,
+    )
+    from pitfalls.practice.feedback import Feedback
     from pitfalls.practice.final_exam import exam
     from pitfalls.practice.lesson_01_loading import memory_of_7b, new_keyword
     from pitfalls.practice.lesson_02_tokenizing import count_tokens, mask_and_positions
@@ -18,6 +24,7 @@ with course_extra():
     from pitfalls.practice.lesson_07_prompt_template import template_by_hand, two_turns, why_nothing
     from pitfalls.practice.lesson_08_your_own_code import guard, name_the_mistakes
     from pitfalls.practice.prediction import predict
+    from pitfalls.practice.tasks import progress
 
 __all__ = [
     "Feedback",

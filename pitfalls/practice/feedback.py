@@ -7,8 +7,7 @@
             raise Hint("The prompt is still in it: cut off the first `prompt_length` tokens.")
         return "The answer is one sentence, and nothing of the prompt."
 
-A checker raises `Hint` for a wrong answer and returns what a right one has proved. What is done is kept in this
-kernel only, and shown by `progress`.
+A checker raises `Hint` for a wrong answer and returns what a right one has proved.
 """
 
 import dis
@@ -21,11 +20,9 @@ from typing import Any
 
 import torch
 
-COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
-SIGNS = {"not yet": "○", "not quite": "✗", "right": "✓"}
+from pitfalls.practice.tasks import COLOURS, SIGNS, mark, tasks
+
 NOT_YET = "Not yet: replace the dots, and run the cell again."
-tasks: dict[tuple[str, str], str] = {}  # (lesson, name): title, in the order in which they were defined
-done: set[tuple[str, str]] = set()
 
 
 class Hint(Exception):
@@ -66,39 +63,12 @@ def exercise(lesson: str, title: str) -> Callable[[Callable[..., str]], Callable
             except Exception as error:  # an answer of a kind that nobody thought of
                 wanted = (check.__doc__ or "").strip().splitlines()[0]
                 return Feedback("not quite", f"Expected: {wanted} Checking yours ended in {named(error)}.")
-            done.add((lesson, check.__name__))
+            mark((lesson, check.__name__))
             return Feedback("right", f"Right. {proved}")
 
         return checked
 
     return decorate
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is done in a lesson, and what is open; known to this kernel only."""
-
-    lesson: str
-
-    def items(self) -> list[tuple[bool, str]]:
-        mine = [(key, title) for key, title in tasks.items() if key[0] == self.lesson]
-        mine.sort(key=lambda item: (not item[1].startswith("Predict"), item[0][1] == "exam"))  # as in the lesson
-        return [(key in done, title) for key, title in mine]
-
-    def __repr__(self) -> str:
-        items = self.items()
-        lines = [f"{sum(ready for ready, _ in items)} of {len(items)} done"]
-        return "\n".join([*lines, *(f"{SIGNS['right' if ready else 'not yet']} {title}" for ready, title in items)])
-
-    def _repr_html_(self) -> str:
-        return f'<pre style="background: none">{escape(repr(self))}</pre>'
-
-
-def progress(lesson: str) -> Progress:
-    """The predictions and exercises of a lesson, as "04". Nothing is sent anywhere, nor kept after this kernel."""
-    if lesson not in {number for number, _ in tasks}:
-        raise ValueError(f"There are no exercises for {lesson!r}; lessons are written as in progress('04').")
-    return Progress(lesson)
 
 
 def run(function: Callable, *arguments, **keywords) -> Any:

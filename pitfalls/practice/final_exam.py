@@ -13,11 +13,12 @@ from html import escape
 from typing import Any, NamedTuple
 
 import pitfalls
-from pitfalls.practice.feedback import Feedback, done, named, tasks
+from pitfalls.practice.feedback import Feedback, named
+from pitfalls.practice.tasks import mark, tasks
 from pitfalls.silence import silenced
 
 MISTAKES = 7
-QUESTIONS = ["What is the capital of France?", "Give me three names for a cat."]
+QUESTIONS = ["What is the capital of Japan?", "Give me three names for a cat."]
 BEGINNING = "Once upon a time"
 KEY = ("08", "exam")
 tasks[KEY] = "The final exam"
@@ -132,9 +133,9 @@ class Exam:
             return Feedback("not quite", f"{score} mended. Still open:\n" + "\n".join(f"  - {line}" for line in lines))
         if [text.strip() for text in answers] != [text.strip() for text in written]:
             return Feedback("not quite", f"{score} mended, but the model wrote {written}, and came {answers}.")
-        if "Paris" not in answers[0]:
+        if "Tokyo" not in answers[0]:
             return Feedback("not quite", f"{score} mended, but the first answer is {answers[0]!r}.")
-        done.add(KEY)
+        mark(KEY)
         return Feedback("right", f"{score}. Your program answers: {answers[0]!r}")
 
 

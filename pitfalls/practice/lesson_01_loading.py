@@ -6,6 +6,23 @@ from math import isclose
 import torch
 
 from pitfalls.practice.feedback import Hint, exercise
+from pitfalls.practice.prediction import question
+
+question(
+    "01",
+    "Many tutorials load a model like this. What comes out today?",
+    """try:
+    outcome = type(AutoModelForCausalLM.from_pretrained(SMALL, load_in_4bit=True)).__name__
+except Exception as error:
+    outcome = type(error).__name__
+outcome""",
+    {
+        "LlamaForCausalLM": "A model, in 4 bits: that was so until version 4 of transformers.",
+        "TypeError": "The keyword is gone, and Python knows no argument of this name.",
+        "ImportError": "That would be a missing bitsandbytes. The code doesn't get so far.",
+    },
+)
+
 
 WEIGHTS = 7.24e9  # of Mistral-7B-v0.1
 CARD = 16  # GB

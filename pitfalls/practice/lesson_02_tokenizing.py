@@ -3,6 +3,22 @@
 import torch
 
 from pitfalls.practice.feedback import Hint, equal, exercise
+from pitfalls.practice.prediction import question
+
+question(
+    "02",
+    "How many tokens are in the first text, and how many in the second?",
+    """texts = ["A list of colors: red, blue", "Portugal is"]
+tuple(len(ids) for ids in tokenizer(texts).input_ids)""",
+    {
+        (6, 2): "Those are the words. Colon and comma need tokens too, and a rare word is cut into several.",
+        (8, 2): "The first count is right. Of the two words behind it, one is too rare to be a single token.",
+        (8, 4): "Six words and two signs; and `Portugal` is rare enough to be cut in three.",
+        (8, 8): "A tokenizer makes rows equally long only when it is told to.",
+        (27, 11): "Those are the letters. Most words that occur often are one token.",
+    },
+)
+
 
 DIGITS = "Digits stand alone: each of them is a token."
 LETTERS = "Those are letters. A token is a piece that the tokenizer knows, and often a whole word."

@@ -5,6 +5,25 @@ from math import isclose
 import torch
 
 from pitfalls.practice.feedback import Hint, equal, exercise, run
+from pitfalls.practice.prediction import question
+
+question(
+    "03",
+    "One call of the model: what shape does its answer have?",
+    """answer = model(**inputs)
+tuple(answer.logits.shape)""",
+    {
+        (1, 9): "That would be the prompt with one more token. The model chooses no token; that is for us to do.",
+        (8, 49152): "Almost: there is one more dimension in front, for the texts of a batch.",
+        (1, 28): "The prompt and 20 new tokens: that is what `generate` returns. This is one call of the model itself.",
+        (
+            1,
+            49152,
+        ): "One score for each token of the vocabulary, but at one position only. The model answers at all of them.",
+        (1, 8, 49152): "At each of the 8 positions, one score for each token of the vocabulary.",
+    },
+)
+
 
 BUDGETS = {"A list of colors: red, blue": 2, "What is the capital of France?": 2}  # the second ends at once
 TEXTS = ["The capital of France is Paris.", "A list of colors: red, blue"]

@@ -3,6 +3,20 @@
 import re
 
 from pitfalls.practice.feedback import Hint, equal, exercise, run
+from pitfalls.practice.prediction import question
+
+question(
+    "04",
+    "The prompt has 10 tokens. How many new ones does this call write?",
+    """ids = model.generate(**inputs)
+ids.shape[1] - inputs["input_ids"].shape[1]""",
+    {
+        10: "That is a budget of 20 with the prompt counted in, as it was in older versions.",
+        20: "It is the default, whatever the model is in the middle of.",
+        50: "The model would go on that far if you asked for it; nobody did.",
+        8192: "That is the size of its context window. Without a word from you, another limit comes first.",
+    },
+)
 
 
 @exercise("04", "How many tokens are left")

@@ -6,6 +6,22 @@ import torch
 
 from pitfalls.inspector.watching import watch
 from pitfalls.practice.feedback import Hint, equal, exercise, run
+from pitfalls.practice.prediction import question
+
+question(
+    "06",
+    "How many of the two rows go on as they should?",
+    """batch = tokenizer(["1, 2, 3", "A, B, C, D, E"], padding=True, padding_side="right", return_tensors="pt")
+ids = model.generate(**batch.to(model.device), max_new_tokens=10)
+first, second = tokenizer.batch_decode(ids, skip_special_tokens=True)
+int("1, 2, 3, 4" in first) + int("D, E, F" in second)""",
+    {
+        0: "The longer row has no padding at all, so nothing is in its way.",
+        1: "The longer row goes on. The shorter one ends in pads, and the model has to go on after a pad.",
+        2: "The mask hides the pads, but the new token still comes after the last column, and in the "
+        "shorter row that is a pad.",
+    },
+)
 
 
 @exercise("06", "A batch whose rows equal the single runs")

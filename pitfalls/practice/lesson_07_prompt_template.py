@@ -9,6 +9,23 @@ from jinja2.exceptions import TemplateError
 
 from pitfalls.inspector.watching import watch
 from pitfalls.practice.feedback import Hint, equal, exercise, run
+from pitfalls.practice.prediction import question
+
+question(
+    "07",
+    "What does the model answer?",
+    """asked = tokenizer("What is the capital of France?", return_tensors="pt").to(model.device)
+ids = model.generate(**asked, max_new_tokens=40)[0, asked["input_ids"].shape[1] :]
+tokenizer.decode(ids, skip_special_tokens=True) or "nothing at all"
+""",
+    {
+        "The capital of France is Paris.": "It knows that, but says so only when asked in the form of its training.",
+        "What is the capital of Germany?": "A list of questions is a way to go on, but this model was trained on "
+        "conversations.",
+        "nothing at all": "A bare question looks like a finished turn, so the likeliest next token ends it.",
+    },
+)
+
 
 HELLO = {"role": "user", "content": "Hello, who are you?"}
 TURNS = [{"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue."}, HELLO]

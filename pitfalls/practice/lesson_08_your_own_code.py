@@ -5,6 +5,22 @@ import torch
 from pitfalls.inspector.report import PitfallError
 from pitfalls.inspector.rules import RULES
 from pitfalls.practice.feedback import Hint, equal, exercise, run
+from pitfalls.practice.prediction import question
+
+question(
+    "08",
+    "How many pitfalls does the inspector find in one run of this chatbot?",
+    """with pitfalls.watch(model, tokenizer) as calls:
+    chatbot(QUESTIONS)
+len(calls.report)""",
+    {
+        0: "So it is once every mistake is mended, further down. A program that raises nothing can still have many.",
+        1: "The missing length is one of them. The others are as easy to overlook as that one is to see.",
+        3: "That is how many transformers itself remarks on.",
+        9: "And there is a tenth behind them, which shows only when two of the nine are mended.",
+    },
+)
+
 
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
 # Written down, as a model's own settings may break further rules, or sample where the call alone would not.

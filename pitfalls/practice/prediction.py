@@ -1,17 +1,40 @@
-"""Choose before you run: the question quotes code, and that code gives the answer."""
+"""Choose before you run: the question quotes code, and that code gives the answer.
+
+Questions stand in the modules of the lessons and not in the notebooks, where a web page would show what is said of
+each choice above the choices themselves.
+"""
 
 import ast
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import ipywidgets
 
-from pitfalls.practice.feedback import Feedback, done, tasks
+from pitfalls.practice.feedback import Feedback
+from pitfalls.practice.tasks import mark, tasks
 from pitfalls.silence import silenced
 from pitfalls.widgets.play import shown_live
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a lesson asks before its failure; the key under which it is done."""
+
+    lesson: str
+    text: str
+    code: str
+    choices: dict[Any, str]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.lesson, "prediction"
+
+
+questions: dict[str, Question] = {}  # by lesson
 
 
 class Prediction:
@@ -21,13 +44,14 @@ class Prediction:
     written anywhere.
     """
 
-    def __init__(self, lesson: str, question: str, code: str, choices: Mapping[Any, str], names: dict):
-        self.question, self.code, self.choices, self.names = question, code.strip(), dict(choices), names
-        self.key = (lesson, f"prediction: {question}")
-        tasks[self.key] = f"Predict: {question}"
+    def __init__(self, asked: Question, names: dict):
+        self.question, self.code, self.choices, self.names = asked.text, asked.code, asked.choices, names
+        self.key = asked.key
         self.feedback = ipywidgets.HTML()
         self.buttons = [self._button(choice) for choice in self.choices]
-        head = f"<b>{escape(question)}</b><pre style='line-height: 1.4; background: none'>{escape(self.code)}</pre>"
+        head = (
+            f"<b>{escape(self.question)}</b><pre style='line-height: 1.4; background: none'>{escape(self.code)}</pre>"
+        )
         self.root = ipywidgets.VBox([ipywidgets.HTML(head), *self.buttons, self.feedback])
         self.root.add_class("pitfalls-predict")
 
@@ -54,7 +78,7 @@ class Prediction:
         if answer not in self.choices:
             text = f"The code gives {answer!r} here, which is none of the choices: they are about the embedded model."
             return Feedback("not quite", text)
-        done.add(self.key)
+        mark(self.key)
         if choice == answer:
             return Feedback("right", f"Right: {choice}. {self.choices[choice]}")
         return Feedback("not quite", f"Not {choice}: {self.choices[choice]} Think again, or run on and see.")
@@ -77,12 +101,21 @@ class Prediction:
         return shown_live(self.root, text) | {"text/html": html}
 
 
-def predict(lesson: str, question: str, code: str, choices: Mapping[Any, str]) -> Prediction:
-    """Ask before running. `choices` maps each possible value of the code's last line to what is to be said of it.
+def question(lesson: str, text: str, code: str, choices: Mapping[Any, str]) -> Question:
+    """The prediction of a lesson. `choices` maps each possible value of the code's last line to what is said of it."""
+    asked = questions[lesson] = Question(lesson, text, code.strip(), dict(choices))
+    tasks[asked.key] = f"Predict: {text}"
+    return asked
 
-    The code sees the notebook's names, and leaves them as they are.
+
+def predict(lesson: str) -> Prediction:
+    """Ask the question of a lesson, as "04", before its code is run.
+
+    The code sees the notebook's names, and leaves them as they are. Raises `ValueError` for a lesson without one.
     """
-    return Prediction(lesson, question, code, choices, sys._getframe(1).f_globals)
+    if lesson not in questions:
+        raise ValueError(f"There is no prediction for {lesson!r}; lessons are written as in predict('04').")
+    return Prediction(questions[lesson], sys._getframe(1).f_globals)
 
 
 def _last_value(code: str, names: dict) -> Any:

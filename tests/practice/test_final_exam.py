@@ -3,8 +3,9 @@
 import pytest
 
 import pitfalls
-from pitfalls.practice import Feedback, feedback
+from pitfalls.practice import Feedback, progress
 from pitfalls.practice.final_exam import KEY, POOL, PROGRAM, Exam, lesson_of
+from pitfalls.practice.tasks import done
 
 
 def taken(exam, program: str) -> Feedback:
@@ -35,11 +36,9 @@ def test_the_untouched_program_scores_nothing_and_the_mended_one_everything():
     assert exam.check(..., ..., ...).state == "not yet"
     result = taken(exam, exam.program)
     assert result.state == "not quite" and result.text.startswith("0 of 7 mended"), result
-    feedback.done.discard(KEY)
+    progress("08").reset()
     result = taken(exam, PROGRAM)
-    assert (
-        result.state == "right" and result.text.startswith("7 of 7") and "Paris" in result.text and KEY in feedback.done
-    )
+    assert result.state == "right" and result.text.startswith("7 of 7") and "Tokyo" in result.text and KEY in done()
 
 
 @pytest.mark.parametrize("mistake", [m for group in POOL for m in group], ids=lambda mistake: mistake.rule)

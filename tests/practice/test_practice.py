@@ -1,13 +1,18 @@
 """Every exercise of every lesson, as a reader meets it: untouched, with its folded solution, and with odd answers."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
 import pitfalls
-from pitfalls.practice import Feedback, feedback, predict, progress
+from pitfalls.practice import Feedback, predict, progress
 from pitfalls.practice.feedback import Hint, equal, is_stub, run
 from pitfalls.practice.lesson_08_your_own_code import MISTAKES, TEXTS
-from pitfalls.practice.prediction import Prediction
+from pitfalls.practice.prediction import Prediction, Question, questions
+from pitfalls.practice.tasks import done, tasks
 from tests.practice.exercises import CARD, EXERCISES, NO_EXERCISES, WRONG, answer, each, solution
 from tools.lessons import LESSONS, code_cells, read
 
@@ -16,7 +21,7 @@ from tools.lessons import LESSONS, code_cells, read
 
 @each
 def test_card(lesson, name, card, stub, folded):
-    title = feedback.tasks[lesson, name]
+    title = tasks[lesson, name]
     assert CARD.match(card)["title"] == title
     assert set(folded) == {"Hint", "Solution"}
     assert solution(folded).splitlines()[-1] == stub.splitlines()[-1], "the same check"
@@ -29,12 +34,12 @@ def test_an_untouched_stub_is_told_not_yet(names, lesson, name, card, stub, fold
 
 @each
 def test_the_solution_passes(names, lesson, name, card, stub, folded):
-    feedback.done.discard((lesson, name))
+    progress(lesson).reset()
     result = answer(solution(folded), names)
     assert result.state == "right", result.text
     assert len(result.text) > len("Right. ") + 20, "it says what was proved"
-    assert (lesson, name) in feedback.done
-    assert f"✓ {feedback.tasks[lesson, name]}" in repr(progress(lesson))
+    assert (lesson, name) in done()
+    assert f"✓ {tasks[lesson, name]}" in repr(progress(lesson))
 
 
 @each
@@ -110,6 +115,50 @@ def test_feedback_is_text_and_html():
     assert repr(shown) == "✓ a < b" and "a &lt; b" in shown._repr_html_()
 
 
+@pytest.fixture
+def progress_file(tmp_path, monkeypatch):
+    file = tmp_path / "data" / "progress.json"
+    monkeypatch.setenv("PITFALLS_PROGRESS", str(file))
+    monkeypatch.setattr("pitfalls.practice.tasks._here", set())
+    return file
+
+
+def test_progress_outlives_the_kernel_and_spans_the_course(progress_file, monkeypatch):
+    assert not repr(progress()).startswith("1 of")
+    assert ask("1", {1: "Yes.", 2: "No."}).choose(1).state == "right"
+    assert json.loads(progress_file.read_text()) == {"04": ["prediction"]}
+    monkeypatch.setattr("pitfalls.practice.tasks._here", set())  # as after a restart
+    assert repr(progress("04")).startswith("1 of 3 done\n✓ Predict: ")
+    assert repr(progress()).splitlines()[0] == f"1 of {len(tasks)} done in the course"
+    assert "○ lesson  4: 1 of 3" in repr(progress())
+    assert repr(progress("05").reset()).startswith("0 of") and repr(progress("04")).startswith("1 of")
+    assert repr(progress().reset()).startswith("0 of") and json.loads(progress_file.read_text()) == {}
+
+
+def test_kernels_that_finish_at_once_lose_nothing(progress_file):
+    code = "import sys; from pitfalls.practice.tasks import mark; [mark((sys.argv[1], str(n))) for n in range(20)]"
+    others = [subprocess.Popen([sys.executable, "-c", code, f"{lesson:02}"]) for lesson in (1, 2, 3)]
+    assert [other.wait() for other in others] == [0, 0, 0]
+    assert {lesson: len(names) for lesson, names in json.loads(progress_file.read_text()).items()} == {
+        "01": 20, "02": 20, "03": 20
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"04": 7}', "null"])
+def test_a_file_that_is_not_ours_counts_as_none(progress_file, content):
+    progress_file.parent.mkdir()
+    progress_file.write_text(content)
+    assert repr(progress()).startswith("0 of")
+    ask("1", {1: "Yes."}).choose(1)
+    assert json.loads(progress_file.read_text()) == {"04": ["prediction"]}
+
+
+def test_where_nothing_can_be_written_the_kernel_remembers(progress_file, monkeypatch):
+    monkeypatch.setenv("PITFALLS_PROGRESS", "/proc/none/progress.json")
+    ask("1", {1: "Yes."}).choose(1)
+    assert repr(progress("04")).startswith("1 of")
+
+
 def test_progress_of_an_unknown_lesson():
     with pytest.raises(ValueError, match="There are no exercises for '99'"):
         progress("99")
@@ -131,16 +180,19 @@ def test_a_prediction_stands_before_the_failure_and_has_no_key(path, cell):
     at = sources.index(cell.source)
     assert sources[at - 1].startswith("## Predict")
     assert not any(cell.metadata.get("findings") for cell in read(path).cells[:at]), "the failure comes after it"
-    folded = cell.metadata["jupyter"]["source_hidden"] and cell.metadata["cellView"] == "form"  # JupyterLab, Colab
-    assert folded, "the source holds the explanations"
+    assert cell.source == f'pitfalls.practice.predict("{path.stem[:2]}")', "a page shows the source of a cell"
     asserts = cell.metadata.get("nbmake", {}).get("post_cell_execute", [])
     assert any("answer()" in line for line in asserts), "the lesson holds that the computed answer is among the choices"
 
 
+def test_every_lesson_asks_one_question():
+    assert set(questions) == {path.stem[:2] for path in LESSONS}
+    with pytest.raises(ValueError, match="no prediction for '99'"):
+        predict("99")
+
+
 def ask(code: str, choices: dict, **names) -> Prediction:
-    question = predict("04", "What comes?", code, choices)
-    question.names = names
-    return question
+    return Prediction(Question("04", "What comes?", code, choices), names)
 
 
 def test_the_answer_is_computed_from_the_code_once_and_leaves_no_names():

@@ -1,0 +1,100 @@
+"""Figures of measurements: bars, and curves."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from numbers import Real
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SMALLEST, WIDTH, Picture, no_frame, subplots, titled
+from pitfalls.pictures.sources import kind
+
+# Told apart without colours: by their dashes and their marks.
+LINES = [
+    {"color": "#000000", "linestyle": "-", "marker": "o"},
+    {"color": BAR_CHOSEN, "linestyle": "--", "marker": "s"},
+    {"color": "#1f6aa5", "linestyle": ":", "marker": "^"},
+    {"color": "#5b3c99", "linestyle": "-.", "marker": "D"},
+]
+
+
+def bars(
+    values: Mapping[str, float] | Mapping[str, Mapping[str, float]],
+    title: str,
+    form: str = "{:.3g}",
+    label: str = "",
+    marked: Iterable[str] = (),
+) -> Picture:
+    """Numbers by name as horizontal bars; several such mappings by name stand side by side, all on one scale.
+
+    `form` writes a number, as "{:.0f} MB"; `label` says what the bars measure; those named in `marked` stand out.
+    """
+    panels = _panels(values)
+    most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
+    rows = max(map(len, panels.values()))
+    height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1)
+    figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False)
+    for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
+        colors = [BAR_CHOSEN if bar in set(marked) else BAR for bar in panel]
+        drawn = axis.barh(list(panel), list(panel.values()), color=colors, edgecolor="black", linewidth=0.6)
+        axis.bar_label(drawn, [f" {form.format(value)}" for value in panel.values()], fontsize=9)
+        axis.set_xlim(0, most * (1.15 if len(panels) == 1 else 1.3))
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel(label, fontsize=9)
+        axis.tick_params(labelsize=9)
+        axis.invert_yaxis()
+        axis.set_xticks([])
+        no_frame(axis)
+    alt = "; ".join(
+        f"{name + ': ' if name else ''}{', '.join(f'{bar} {form.format(value)}' for bar, value in panel.items())}"
+        for name, panel in panels.items()
+    )
+    return titled(figure, title, f"Bars{', ' + label if label else ''}. {alt}.")
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    x: str,
+    y: str,
+    steps: bool = False,
+    height: float = 2.6,
+) -> Picture:
+    """Measured points by name, each a pair of x and y values, joined by lines that differ in more than their colour.
+
+    `x` and `y` say what the axes measure, with the unit. With `steps` a value holds until the next point.
+    """
+    if not isinstance(lines, Mapping) or not lines:
+        raise ValueError(f"`curves` takes pairs of x and y values by name, and not {kind(lines)}.")
+    figure, axis = subplots(figsize=(WIDTH, height))
+    told = []
+    for (name, (xs, ys)), style in zip(lines.items(), cycle(LINES)):
+        shown = {"drawstyle": "steps-post", "marker": None} if steps else {"markersize": 4}
+        axis.plot(list(map(float, xs)), list(map(float, ys)), label=name, **(style | shown))
+        told.append(
+            f"{name} goes from {float(ys[0]):.3g} at {float(xs[0]):.3g} to {float(ys[-1]):.3g} at {float(xs[-1]):.3g}"
+        )
+    _axes(axis, x, y)
+    if len(lines) > 1:
+        axis.legend(fontsize=SMALLEST, frameon=False)
+    return titled(figure, title, f"Curves, {y} over {x}: {'; '.join(told)}.")
+
+
+def _axes(axis: Axes, x: str, y: str) -> None:
+    axis.set_ylim(min(0, axis.get_ylim()[0]))
+    axis.set_xlabel(x, fontsize=9)
+    axis.set_ylabel(y, fontsize=9)
+    axis.tick_params(labelsize=SMALLEST)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _panels(values: Any) -> dict[str, Mapping[str, float]]:
+    takes = "`bars` takes numbers by name, such as {'fp32': 7.6}, or several such mappings by name"
+    if not isinstance(values, Mapping) or not values:
+        raise ValueError(f"{takes}, and not {kind(values)}.")
+    panels = dict(values) if all(isinstance(value, Mapping) for value in values.values()) else {"": values}
+    for name, value in ((name, value) for panel in panels.values() for name, value in panel.items()):
+        if not isinstance(value, Real) or value < 0:
+            raise ValueError(f"{takes}. They are 0 or more; {name!r} has {value!r}.")
+    return panels

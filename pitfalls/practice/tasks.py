@@ -1,0 +1,113 @@
+"""What is done of the predictions and exercises of all lessons, in one small file that outlives the kernel.
+
+    pitfalls.practice.progress()            # the whole course
+    pitfalls.practice.progress("04")        # a lesson
+    pitfalls.practice.progress().reset()    # begin again
+
+The file is `progress.json` in the folder that the operating system keeps for a user's data, or in $PITFALLS_PROGRESS.
+It holds the names of what is done, and nothing is sent anywhere. Where it can't be written, this kernel remembers.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_data_path
+
+Task = tuple[str, str]  # (lesson, name)
+
+COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
+SIGNS = {"not yet": "○", "not quite": "✗", "right": "✓"}
+tasks: dict[Task, str] = {}  # (lesson, name): title, in the order in which they were defined
+_here: set[Task] = set()  # done in this kernel
+
+
+def mark(task: Task) -> None:
+    """Note down that a task is done."""
+    _here.add(task)
+    with suppress(OSError, RuntimeError):  # a folder that may not be written to; an account without one
+        _change(lambda done: done | {task})
+
+
+def done() -> set[Task]:
+    """The tasks that are done, in this kernel or before."""
+    return _here | _read()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is done and what is open in a lesson, or in all of them (None)."""
+
+    lesson: str | None = None
+
+    def items(self, lesson: str) -> list[tuple[bool, str]]:
+        """Of a lesson, in its own order: whether a task is done, and its title."""
+        ready = done()
+        mine = [(task, title) for task, title in tasks.items() if task[0] == lesson]
+        mine.sort(key=lambda item: (item[0][1] != "prediction", item[0][1] == "exam"))
+        return [(task in ready, title) for task, title in mine]
+
+    def reset(self) -> "Progress":
+        """Forget what was done, in this lesson or in all."""
+        forgotten = {task for task in done() if self.lesson in (None, task[0])}
+        _here.difference_update(forgotten)
+        with suppress(OSError, RuntimeError):
+            _change(lambda before: before - forgotten)
+        return self
+
+    def __repr__(self) -> str:
+        if self.lesson:
+            items = self.items(self.lesson)
+            lines = [f"{sum(ready for ready, _ in items)} of {len(items)} done"]
+            return "\n".join([*lines, *(f"{SIGNS['right' if ready else 'not yet']} {title}" for ready, title in items)])
+        lessons = {lesson: self.items(lesson) for lesson in sorted({lesson for lesson, _ in tasks})}
+        counts = {lesson: (sum(ready for ready, _ in items), len(items)) for lesson, items in lessons.items()}
+        ready, all_ = (sum(column) for column in zip(*counts.values(), strict=True))
+        lines = [
+            f"{SIGNS['right' if n == of else 'not yet']} lesson {int(lesson):2}: {n} of {of}"
+            for lesson, (n, of) in counts.items()
+        ]
+        return "\n".join([f"{ready} of {all_} done in the course", *lines])
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="background: none">{escape(repr(self))}</pre>'
+
+
+def progress(lesson: str | None = None) -> Progress:
+    """The predictions and exercises of a lesson, as "04", or of the whole course.
+
+    Raises `ValueError` for a lesson that has none.
+    """
+    if lesson is not None and lesson not in {number for number, _ in tasks}:
+        raise ValueError(f"There are no exercises for {lesson!r}; lessons are written as in progress('04').")
+    return Progress(lesson)
+
+
+def _file() -> Path:
+    chosen = os.environ.get("PITFALLS_PROGRESS")
+    return Path(chosen).expanduser() if chosen else user_data_path("pitfalls", appauthor=False) / "progress.json"
+
+
+def _read() -> set[Task]:
+    try:
+        return {(lesson, name) for lesson, names in json.loads(_file().read_text()).items() for name in names}
+    except (OSError, ValueError, AttributeError, TypeError, RuntimeError):  # there is none, or it is not ours
+        return set()
+
+
+def _change(how: Callable[[set[Task]], set[Task]]) -> None:
+    """Read, change and replace the file, one kernel at a time, so that none sees half of it."""
+    file = _file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        by_lesson: dict[str, list[str]] = {}
+        for lesson, name in sorted(how(_read())):
+            by_lesson.setdefault(lesson, []).append(name)
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(by_lesson, indent=1))
+        new.replace(file)
