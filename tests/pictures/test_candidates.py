@@ -37,6 +37,16 @@ def test_next_token_of_logits(tokenizer):
     assert framed(figure) == []
 
 
+def test_panels_and_pictures_that_are_compared_share_a_scale(tokenizer):
+    sure, unsure = logits_of({60: 0.9}), logits_of({60: 0.3})
+    figure = check(pictures.next_token({"sure": sure, "unsure": unsure}, tokenizer, top=2))
+    (sure_bar, *_), (unsure_bar, *_) = ([bar.get_window_extent().width for bar in axis.patches] for axis in figure.axes)
+    assert sure_bar == pytest.approx(3 * unsure_bar, rel=0.02)
+    alone = [pictures.next_token(logits, tokenizer, top=2, most=1) for logits in (sure, unsure)]
+    one, other = (check(figure).axes[0] for figure in alone)
+    assert one.get_xlim() == other.get_xlim() and one.get_xlim()[1] > 1
+
+
 def test_first_bar_is_on_top(tokenizer):
     bottom, top = pictures.next_token(logits_of({60: 0.6, 50: 0.3}), tokenizer, top=2).axes[0].get_ylim()
     assert bottom > top

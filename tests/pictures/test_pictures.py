@@ -12,7 +12,7 @@ from PIL import Image, ImageChops
 
 from pitfalls import pictures, record
 from pitfalls.inspector.rows import Candidate, Step
-from pitfalls.pictures.drawing import STYLES, visible
+from pitfalls.pictures.drawing import SMALLEST, STYLES, visible
 from tests.helpers import tiny_llama
 from tests.pictures.reading import (
     boxes,
@@ -27,6 +27,7 @@ from tests.pictures.reading import (
     styled,
     taken,
     title,
+    written,
 )
 
 AWKWARD = ["$x$", "$$", "$\\frac{a}{b}$", "\\$5 and \\$6", "a_b^c \\n %d {}", "'\"&amp;"]
@@ -46,6 +47,10 @@ def every_figure(tokenizer, call, batch, **titled) -> dict[str, Figure]:
         "padding": pictures.padding(batch, tokenizer, **titled),
         "chat": pictures.chat(tokenizer, messages, **titled),
         "memory": pictures.memory({"fp32": 538_000_000, "bf16": 269_000_000}, **titled),
+        "bars": pictures.bars({"fp32": 7.6, "nf4": 10.0}, **{"title": "4 bits cost something"} | titled),
+        "curves": pictures.curves(
+            {"plain": ([1, 2], [3, 4]), "cached": ([1, 2], [3, 3])}, x="tokens", y="ms", **{"title": "Time"} | titled
+        ),
     }
 
 
@@ -53,6 +58,18 @@ def test_every_figure_can_be_read(tokenizer, two_steps, batch):
     for figure in every_figure(tokenizer, two_steps, batch).values():
         check(figure)
     check(pictures.loop(two_steps, tokenizer, 1))
+
+
+def test_every_figure_says_in_words_what_it_shows(tokenizer, two_steps, batch):
+    for name, figure in every_figure(tokenizer, two_steps, batch).items():
+        data, told = figure._repr_mimebundle_()
+        assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == figure.alt, name
+        assert told["image/png"]["alt"].startswith(title(figure)) and len(figure.alt) > len(title(figure)) + 10, name
+
+
+def test_no_text_is_smaller_than_what_can_be_read(tokenizer, two_steps, batch):
+    for name, figure in every_figure(tokenizer, two_steps, batch).items():
+        assert min(text.get_fontsize() for text in written(figure)) >= SMALLEST, name
 
 
 def test_a_title_of_ones_own(tokenizer, two_steps, batch):

@@ -1,0 +1,61 @@
+"""Figures of measurements: bars that are compared share a scale, and curves differ in more than their colour."""
+
+import pytest
+
+from pitfalls import pictures
+from tests.pictures.reading import check, names, percentages, seen, title
+
+
+def lengths(figure, panel: int = 0) -> list[float]:
+    """Of the bars, in pixels."""
+    return [bar.get_window_extent().width for bar in figure.axes[panel].patches]
+
+
+def test_bars_carry_their_numbers_and_are_as_long_as_these():
+    figure = check(pictures.bars({"fp32": 7.5, "nf4": 15.0}, "Twice", "{:.1f}", "perplexity", marked=["nf4"]))
+    assert names(figure) == ["fp32", "nf4"] and percentages(figure) == ["7.5", "15.0"] and title(figure) == "Twice"
+    short, long = lengths(figure)
+    assert long == pytest.approx(2 * short, rel=0.01)
+    first, second = figure.axes[0].patches
+    assert first.get_facecolor() != second.get_facecolor()
+    assert figure.alt == "Twice. Bars, perplexity. fp32 7.5, nf4 15.0."
+
+
+def test_panels_share_one_scale():
+    figure = check(pictures.bars({"1 row": {"a": 10, "b": 5}, "64 rows": {"a": 1, "b": 2}}, "Two", "{:.0f} ms"))
+    (a, b), (other_a, other_b) = lengths(figure), lengths(figure, 1)
+    assert a == pytest.approx(10 * other_a, rel=0.02) and b == pytest.approx(2.5 * other_b, rel=0.02)
+    assert {"1 row", "64 rows", "10 ms", "1 ms"} <= set(seen(figure))
+
+
+def test_nothing_but_zeros_can_be_drawn():
+    check(pictures.bars({"a": 0, "b": 0}, "None of them"))
+
+
+@pytest.mark.parametrize("values", [{}, [1, 2], {"a": "1"}, {"a": -1}, {"a": None}, {"panel": {"a": "1"}}])
+def test_what_are_no_bars_is_refused(values):
+    with pytest.raises(ValueError, match="`bars` takes numbers by name"):
+        pictures.bars(values, "Title")
+
+
+def test_curves_begin_at_zero_and_can_be_told_apart():
+    lines = {"plain": ([1, 2, 3], [20.0, 40.0, 60.0]), "cached": ([1, 2, 3], [20.0, 21.0, 22.0])}
+    figure = check(pictures.curves(lines, "The cache saves work", x="tokens", y="ms"))
+    axis = figure.axes[0]
+    assert axis.get_ylim()[0] == 0, "a height is a number"
+    plain, cached = axis.get_lines()
+    assert plain.get_linestyle() != cached.get_linestyle() and plain.get_marker() != cached.get_marker()
+    assert "plain goes from 20 at 1 to 60 at 3; cached goes from 20 at 1 to 22 at 3." in figure.alt
+
+
+def test_steps_hold_until_the_next_point():
+    (line,) = (
+        pictures.curves({"text": ([0, 1, 3], [0, 4, 9])}, "T", "seconds", "letters", steps=True).axes[0].get_lines()
+    )
+    assert line.get_drawstyle() == "steps-post"
+
+
+@pytest.mark.parametrize("lines", [{}, [1, 2], None])
+def test_what_are_no_curves_is_refused(lines):
+    with pytest.raises(ValueError, match="`curves` takes pairs"):
+        pictures.curves(lines, "Title", "x", "y")
