@@ -83,6 +83,8 @@ def curves(
 
 def _axes(axis: Axes, x: str, y: str) -> None:
     axis.set_ylim(min(0, axis.get_ylim()[0]))
+    axis.locator_params(nbins=6)
+    axis.margins(x=0.04)
     axis.set_xlabel(x, fontsize=9)
     axis.set_ylabel(y, fontsize=9)
     axis.tick_params(labelsize=SMALLEST)

@@ -24,7 +24,9 @@ def written(figure: Figure) -> list:
     for axis in figure.axes:
         texts += [axis.title, *axis.texts]
         if axis.axison:
-            texts += [*axis.get_xticklabels(), *axis.get_yticklabels()]
+            for ticks, (low, high) in ((axis.xaxis, sorted(axis.get_xlim())), (axis.yaxis, sorted(axis.get_ylim()))):
+                shown = zip(ticks.get_ticklocs(), ticks.get_ticklabels(), strict=False)  # of a shared axis: none
+                texts += [label for place, label in shown if low <= place <= high]
     for legend in figure.legends:
         texts += legend.get_texts()
     return [text for text in texts if text.get_text() and text.get_visible()]
