@@ -24,8 +24,8 @@ outcome""",
 )
 
 
-WEIGHTS = 7.24e9  # of Mistral-7B-v0.1
-TABLES = 0.26e9  # of these: the token table and the output table, which are not quantized
+WEIGHTS = 7.242e9  # of Mistral-7B-v0.1
+TABLES = 0.262e9  # of these: the token table and the output table, which are not quantized
 CARD = 16  # GB
 IN_NF4 = (WEIGHTS - TABLES) * 4.5 / 8 + TABLES * 2
 BYTES = {"float32": WEIGHTS * 4, "bfloat16": WEIGHTS * 2, "nf4": IN_NF4}
