@@ -148,7 +148,10 @@ def loading(model, tokenizer) -> Figure:
     four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
     sizes = {"32 bits": model.get_memory_footprint()}
     for name, how in {"16 bits": {"dtype": torch.bfloat16}, "4 bits": {"quantization_config": four_bit}}.items():
-        sizes[name] = AutoModelForCausalLM.from_pretrained(pitfalls.fetch_model(), **how).get_memory_footprint()
+        small = AutoModelForCausalLM.from_pretrained(pitfalls.fetch_model(), **how)
+        states = [weight.quant_state for weight in small.parameters() if hasattr(weight, "quant_state")]
+        scales = sum(state.absmax.nbytes for state in states)  # the footprint leaves them out
+        sizes[name] = small.get_memory_footprint() + scales
     named = [(name, size, f"{size / 1e6:.0f} MB") for name, size in sizes.items()]
     return card(f"4 bits: {sizes['4 bits'] / sizes['32 bits']:.0%} of the memory", bars(named))
 

@@ -24,27 +24,35 @@ outcome""",
 )
 
 
-WEIGHTS = 7.24e9  # of Mistral-7B-v0.1
+WEIGHTS = 7.242e9  # of Mistral-7B-v0.1
+TABLES = 0.262e9  # of these: the token table and the output table, which are not quantized
 CARD = 16  # GB
-BITS = {
-    "float32": torch.float32.itemsize * 8,
-    "bfloat16": torch.bfloat16.itemsize * 8,
-    "8-bit": torch.int8.itemsize * 8,
-    "4-bit": 4,
+IN_NF4 = (WEIGHTS - TABLES) * 4.5 / 8 + TABLES * 2
+BYTES = {"float32": WEIGHTS * 4, "bfloat16": WEIGHTS * 2, "nf4": IN_NF4}
+NF4_SLIPS = {  # in bytes
+    (WEIGHTS - TABLES) * 4 / 8 + TABLES * 2: "the scales are missing: with them a weight takes 4.5 bits.",
+    WEIGHTS * 4.5 / 8: "the two tables are not quantized: they take 2 bytes a weight.",
+    WEIGHTS * 4 / 8: "4 bits for every weight? Add the scales, 4.5 bits, and the two tables in 16 bits.",
+    WEIGHTS * 4.5 / 8 + TABLES * 2: "the tables are counted twice: take them out of the weights in 4.5 bits.",
+    (WEIGHTS - TABLES) * 4.5 / 8: "the two tables are missing. They stay in 16 bits.",
+    (WEIGHTS - TABLES) * 4.5 / 8 + TABLES * 4: "the two tables take 2 bytes a weight here: they stay in 16 bits.",
+    (WEIGHTS - TABLES) * 4.5 / 8 + TABLES * 16: "16 bits were taken for 16 bytes. A byte has 8 bits.",
+    (WEIGHTS - TABLES) * 4.5 + TABLES * 2: "4.5 bits were taken for 4.5 bytes. A byte has 8 bits.",
+    (WEIGHTS - TABLES) * 4.5 + TABLES * 16: "that is gigabits. A byte has 8 bits: divide by 8.",
 }
 
 
-@exercise("01", "The memory of a 7B model in four formats")
+@exercise("01", "The memory of a 7B model in three formats")
 def memory_of_7b(answer) -> str:
     """a dict with the gigabytes of each format, and a list of the formats that fit."""
-    if not isinstance(answer, dict) or set(answer) != {*BITS, "fits"}:
-        raise Hint(f"Expected a dict with the keys {[*BITS, 'fits']}; keep those of the stub.")
-    needed = {name: WEIGHTS * bits / 8 / 1e9 for name, bits in BITS.items()}
+    if not isinstance(answer, dict) or set(answer) != {*BYTES, "fits"}:
+        raise Hint(f"Expected a dict with the keys {[*BYTES, 'fits']}; keep those of the stub.")
+    needed = {name: size / 1e9 for name, size in BYTES.items()}
     for name, expected in needed.items():
         _check_size(name, answer[name], expected)
     fits = answer["fits"]
-    if not isinstance(fits, (list, tuple, set)) or not all(name in list(BITS) for name in fits):
-        raise Hint(f"`fits` is a list with some of the names {list(BITS)}.")
+    if not isinstance(fits, (list, tuple, set)) or not all(name in list(BYTES) for name in fits):
+        raise Hint(f"`fits` is a list with some of the names {list(BYTES)}.")
     for name, expected in needed.items():
         if name in fits and expected >= CARD:
             raise Hint(f"{name} doesn't fit: it needs {expected:.1f} GB, and the card has {CARD}.")
@@ -54,27 +62,23 @@ def memory_of_7b(answer) -> str:
 
 
 def _check_size(name: str, given, expected: float) -> None:
-    if not isinstance(given, (int, float)):
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
         raise Hint(f"{name}: expected a number of gigabytes, came {given!r}.")
-    bits = BITS[name]
 
     def is_about(value: float) -> bool:
-        return isclose(given, value, rel_tol=0.02)
+        return isclose(given, value, rel_tol=0.01)
 
-    if is_about(expected):
+    if isclose(given, expected, rel_tol=0.02):  # 4.5 for 4.45 is right
         return
     if is_about(expected * 1e9):
         raise Hint(f"{name}: that is bytes. Divide by 1e9 for gigabytes.")
-    if bits < 16 and is_about(expected * 8):
-        raise Hint(
-            f"{name}: {bits} bits were taken for {bits} bytes. A byte has 8 bits: {bits} bits are {bits / 8:g} bytes."
-        )
-    if is_about(expected * 8):
-        raise Hint(f"{name}: that is gigabits. A byte has 8 bits: divide by 8.")
     if is_about(expected * 1e9 / 2**30):
         raise Hint(f"{name}: that is GiB, of 2**30 bytes each. Here 1 GB is 1e9 bytes.")
-    if name == "4-bit" and is_about(expected * 2):
-        raise Hint("4-bit: one byte for each weight? Two weights of 4 bits share a byte.")
+    for slip, hint in NF4_SLIPS.items():
+        if name == "nf4" and is_about(slip / 1e9):
+            raise Hint(f"nf4: {hint}")
+    if is_about(expected * 8):
+        raise Hint(f"{name}: that is gigabits. A byte has 8 bits: divide by 8.")
     raise Hint(f"{name}: multiply the weights by the bytes per weight, and divide by 1e9. Came: {given:g}.")
 
 
@@ -101,11 +105,13 @@ def new_keyword(keywords) -> str:
     said = config if isinstance(config, dict) else config.to_dict()
     if said.get("load_in_4bit") is not True:
         raise Hint("Nothing in this config says 4 bits: write load_in_4bit=True into BitsAndBytesConfig(…).")
+    if said.get("bnb_4bit_quant_type") != "nf4":
+        raise Hint('That is 4 bits in the format fp4, the default. Ask for nf4: bnb_4bit_quant_type="nf4".')
     if keywords.get("device_map") != "auto":
         raise Hint("The old call had device_map='auto' too: keep it.")
     if not getattr(_load_small_model(keywords), "is_loaded_in_4bit", False):
         raise Hint("A small model was loaded with these keywords, but not in 4 bits.")
-    return "A small model with these keywords came back in 4 bits. Any other model loads in the same way."
+    return "A small model with these keywords came back in nf4. Any other model loads in the same way."
 
 
 def _load_small_model(keywords: dict):

@@ -12,7 +12,7 @@ question(
 tuple(len(ids) for ids in tokenizer(texts).input_ids)""",
     {
         (6, 2): "Those are the words. Colon and comma need tokens too, and a rare word is cut into several.",
-        (8, 2): "The first count is right. Of the two words behind it, one is too rare to be a single token.",
+        (8, 2): "The first count is right. Of the two words after it, one is too rare to be a single token.",
         (8, 4): "Six words and two signs; and `Portugal` is rare enough to be cut in three.",
         (8, 8): "A tokenizer makes rows equally long only when it is told to.",
         (27, 11): "Those are the letters. Most words that occur often are one token.",
@@ -20,7 +20,7 @@ tuple(len(ids) for ids in tokenizer(texts).input_ids)""",
 )
 
 
-DIGITS = "Digits stand alone: each of them is a token."
+DIGITS = "In this tokenizer digits stand alone: each of them is a token."
 LETTERS = "Those are letters. A token is a piece that the tokenizer knows, and often a whole word."
 SLIPS = {
     "1999": {

@@ -284,7 +284,7 @@ def test_what_is_neither_a_folder_nor_an_id_is_refused(name):
 def test_a_model_too_large_even_in_4_bit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(choose, "_memory", lambda: (3e9, "the GPU"))
     message = refusal(of_size(tmp_path / "7B", 14_000_000_000, dtype="bfloat16"))
-    assert "14.0 GB" in message and "bfloat16" in message and "4.2 GB in 4-bit" in message
+    assert "14.0 GB" in message and "bfloat16" in message and "4.3 GB in 4-bit" in message
     assert "3.0 GB free on the GPU" in message and "smaller model" in message
 
 
@@ -293,7 +293,9 @@ def test_a_model_that_fits_only_in_4_bit_comes_with_advice(tmp_path, monkeypatch
     monkeypatch.setattr(choose, "_memory", lambda: (6e9, "this machine"))
     assert fetch_model(folder) == str(folder)
     printed = capsys.readouterr().out
-    assert "14.0 GB" in printed and "6.0 GB free" in printed and "BitsAndBytesConfig(load_in_4bit=True)" in printed
+    assert (
+        "14.0 GB" in printed and "6.0 GB free" in printed and 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' in printed
+    )
     monkeypatch.setattr(choose, "_memory", lambda: (20e9, "this machine"))
     assert fetch_model(folder) == str(folder)
     assert capsys.readouterr().out == ""
@@ -459,4 +461,4 @@ def test_a_model_on_the_hub_comes_back_by_its_id(monkeypatch):
 def test_a_model_on_the_hub_too_large_is_refused_before_its_download(monkeypatch):
     with hub(monkeypatch, parameters={"BF16": 7_000_000_000, "F32": 1000}):
         out, message = ask("owner/name")
-    assert "14.0 GB" in message and "4.2 GB in 4-bit" in message and "3.0 GB free" in message and not out
+    assert "14.0 GB" in message and "4.3 GB in 4-bit" in message and "3.0 GB free" in message and not out

@@ -10,8 +10,8 @@ MASK = "[[1, 1, 1, 1, 1], [0, 0, 0, 0, 1], [0, 0, 1, 1, 1]]"
 
 WRONG = {
     "count_tokens": [
-        (COUNT.format(1, 6, 1, 2), "Digits stand alone"),
-        (COUNT.format(4, 2, 1, 2), "Digits stand alone"),
+        (COUNT.format(1, 6, 1, 2), "digits stand alone"),
+        (COUNT.format(4, 2, 1, 2), "digits stand alone"),
         (COUNT.format(4, 5, 1, 2), "before a digit it is a token of its own"),
         (COUNT.format(4, 6, 2, 2), "belongs to the word"),
         (COUNT.format(4, 6, 1, 1), "no word to belong to"),
