@@ -10,7 +10,6 @@ with course_extra():
     from pitfalls.practice import (  # noqa: F401
         lesson_09_next_steps,
         lesson_10_under_control,
-        lesson_11_speed_and_memory,
         lesson_13_production,
     )
     from pitfalls.practice.feedback import Feedback
@@ -23,16 +22,19 @@ with course_extra():
     from pitfalls.practice.lesson_06_padding_side import batch_like_single, left_pad_by_hand
     from pitfalls.practice.lesson_07_prompt_template import template_by_hand, two_turns, why_nothing
     from pitfalls.practice.lesson_08_your_own_code import guard, name_the_mistakes
+    from pitfalls.practice.lesson_11_speed_and_memory import cache_of_a_config, largest_batch
     from pitfalls.practice.prediction import predict
     from pitfalls.practice.tasks import progress
 
 __all__ = [
     "Feedback",
     "batch_like_single",
+    "cache_of_a_config",
     "count_tokens",
     "exam",
     "greedy_loop",
     "guard",
+    "largest_batch",
     "left_pad_by_hand",
     "mask_and_positions",
     "memory_of_7b",

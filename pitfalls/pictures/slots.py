@@ -1,0 +1,72 @@
+"""Figures of the places of a batch over time: who holds each, and which do nothing."""
+
+from collections.abc import Mapping
+from itertools import islice
+
+from matplotlib.patches import Patch
+
+from pitfalls.pictures.drawing import SMALLEST, STYLES, WIDTH, Picture, no_frame, subplots, titled
+from pitfalls.pictures.sources import kind
+
+Span = tuple[int, int, int, str]  # place, start, end, who; nobody is ""
+STATIC, CONTINUOUS = "static batches", "continuous batching"
+
+
+def slots(lengths: Mapping[str, int], places: int, title: str | None = None) -> Picture:
+    """Answers of these lengths, in tokens by name, on so many places: in static batches, and with continuous batching.
+
+    They are served in their order. A static batch ends with its longest answer, and its other places are held until
+    then (hatched); with continuous batching the next answer takes a place as soon as it is free.
+    """
+    if not isinstance(lengths, Mapping) or not lengths or not all(isinstance(n, int) for n in lengths.values()):
+        raise ValueError(f"`slots` takes the lengths of answers by name, as {{'A': 20}}, and not {kind(lengths)}.")
+    panels = {STATIC: static(lengths, places), CONTINUOUS: continuous(lengths, places)}
+    steps = {name: max(end for _, _, end, _ in spans) for name, spans in panels.items()}
+    figure, axes = subplots(2, 1, figsize=(WIDTH, 2 + 0.48 * places))
+    for axis, (name, spans) in zip(axes, panels.items(), strict=True):
+        for place, start, end, who in spans:
+            axis.barh(place, end - start, left=start, height=0.84, **STYLES["new" if who else "padding"])
+            axis.text((start + end) / 2, place, who, ha="center", va="center", fontsize=9)
+        axis.set_title(f"{name}: {steps[name]} steps", fontsize=10, loc="left")
+        axis.set_xlim(0, max(steps.values()))
+        axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= max(steps.values())])
+        axis.set_yticks(range(1, places + 1), [f"place {place}" for place in range(1, places + 1)])
+        axis.set_ylim(places + 0.5, 0.5)
+        axis.tick_params(labelsize=SMALLEST)
+        no_frame(axis)
+    axes[-1].set_xlabel("steps of the model, one new token for each place", fontsize=9)
+    marks = [Patch(label="writes", **STYLES["new"]), Patch(label="done, and held", **STYLES["padding"])]
+    figure.legend(handles=marks, loc="upper right", ncols=2, fontsize=SMALLEST, frameon=False)
+    said = (
+        f"{len(lengths)} answers on {places} places: {steps[STATIC]} steps in {STATIC}, {steps[CONTINUOUS]} with "
+        f"{CONTINUOUS}"
+    )
+    told = [f"{name}: {'; '.join(_told(spans))}" for name, spans in panels.items()]
+    return titled(figure, title or said, f"Who holds each place, by the model's steps. {'. '.join(told)}.")
+
+
+def static(lengths: Mapping[str, int], places: int) -> list[Span]:
+    """{"A": 3, "B": 1} → [(1, 0, 3, "A"), (2, 0, 1, "B"), (2, 1, 3, "")]"""
+    spans, start, waiting = [], 0, iter(lengths.items())
+    while batch := list(islice(waiting, places)):
+        last = start + max(length for _, length in batch)
+        for place, (who, length) in enumerate(batch, start=1):
+            spans.append((place, start, start + length, who))
+            if start + length < last:
+                spans.append((place, start + length, last, ""))
+        start = last
+    return spans
+
+
+def continuous(lengths: Mapping[str, int], places: int) -> list[Span]:
+    """{"A": 3, "B": 1, "C": 1} on two places → [(1, 0, 3, "A"), (2, 0, 1, "B"), (2, 1, 2, "C")]"""
+    spans, free = [], [0] * places
+    for who, length in lengths.items():
+        place = free.index(min(free))
+        spans.append((place + 1, free[place], free[place] + length, who))
+        free[place] += length
+    return spans
+
+
+def _told(spans: list[Span]) -> list[str]:
+    return [f"place {place}, {start} to {end}: {who or 'nobody'}" for place, start, end, who in spans]
