@@ -41,8 +41,8 @@ def next_token(
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
     `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
-    all with the same tokens, the likeliest of each that a filter has left. All panels share one scale. Pictures that are to be compared
-    share one where each is given the same `most`, the probability at which the scale ends.
+    all with the same tokens, the likeliest of each, without those that a filter has cut. All panels share one scale.
+    Pictures that are to be compared share one where each is given the same `most`, the probability at which it ends.
     """
     at_least_one(top=top)
     taken = None

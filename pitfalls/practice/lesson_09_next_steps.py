@@ -54,6 +54,7 @@ def _compare_min_p(given, scores: torch.Tensor, min_p: float) -> None:
     if not isinstance(given, torch.Tensor):
         raise Hint(f"Return a tensor of probabilities. Came: {type(given).__name__}.")
     equal(tuple(given.shape), tuple(scores.shape), "a probability for each token, of this shape")
+    is_mask = given.dtype == torch.bool or (given.sum() > 1.5 and set(given.unique().tolist()) <= {0, 1})
     given, own = given.detach().double(), scores.double().softmax(-1)
     expected = MinPLogitsWarper(min_p)(None, scores[None].double())[0].softmax(-1)
     if torch.allclose(given, expected, atol=1e-5):
@@ -63,7 +64,7 @@ def _compare_min_p(given, scores: torch.Tensor, min_p: float) -> None:
         raise Hint(where + "nothing is left. The best token always stays: keep what is as large as the limit, too.")
     if given.min() < 0 or given.isinf().any() or torch.equal(given, scores.double()):
         raise Hint(where + "these are scores. `softmax` makes probabilities of them, as the last step.")
-    if given.dtype == torch.bool or set(given.unique().tolist()) <= {0.0, 1.0} != set(expected.unique().tolist()):
+    if is_mask:
         raise Hint(where + "this says which tokens stay. Return their probabilities.")
     if abs(given.sum() - 1) > 1e-3:
         raise Hint(where + f"your probabilities add up to {given.sum():.3f}. What is left must add up to 1 again.")
@@ -73,10 +74,8 @@ def _compare_min_p(given, scores: torch.Tensor, min_p: float) -> None:
         (own * limit / max(own[limit].sum(), 1e-9), "the limit is min_p times the probability of the best token, "
          "and not min_p itself."),
         (_kept(own, scores >= min_p * scores.max()), "compare probabilities, and not scores."),
-        (TopPLogitsWarper(min_p)(None, scores[None].double())[0].softmax(-1), "this is top-p: it adds the best ones up. "
-         "min-p compares each with the best."),
-        (TopPLogitsWarper(1 - min_p)(None, scores[None].double())[0].softmax(-1), "this is top-p: it adds the best ones "
-         "up. min-p compares each with the best."),
+        (_top_p(scores, min_p), "this is top-p: it adds the best ones up. min-p compares each with the best."),
+        (_top_p(scores, 1 - min_p), "this is top-p: it adds the best ones up. min-p compares each with the best."),
         (_kept(own, own < min_p * own.max()), "the wrong ones were kept: those *below* the limit go."),
     ]:  # fmt: skip
         if torch.allclose(given, wrong, atol=1e-5):
@@ -85,6 +84,10 @@ def _compare_min_p(given, scores: torch.Tensor, min_p: float) -> None:
         where + f"expected {int((expected > 0).sum())} tokens that can be drawn, the best with {expected.max():.4f}. "
         f"Came: {int((given > 0).sum())}, the best with {given.max():.4f}."
     )
+
+
+def _top_p(scores: torch.Tensor, top_p: float) -> torch.Tensor:
+    return TopPLogitsWarper(top_p)(None, scores[None].double())[0].softmax(-1)
 
 
 def _kept(own: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -107,7 +110,7 @@ def settings_of_words(answer, model, tokenizer) -> str:
         tokens = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
         if given != settings:
             raise Hint(f"{letter}: {_against(given, words, own[tokens] / own.max(), own)}")
-    return "What a setting cuts off never comes, and what it lets through comes sooner or later: both can be seen in texts."
+    return "What a setting cuts off never comes, and what it lets through comes sooner or later: texts show both."
 
 
 def _against(settings: str, words: list[str], shares: torch.Tensor, own: torch.Tensor) -> str:

@@ -34,7 +34,7 @@ def no_digits(answer, model, tokenizer) -> str:
     processor = run(answer, tokenizer)
     if isinstance(processor, type):
         raise Hint(f"Return an object and not the class: `return {processor.__name__}()`.")
-    if isinstance(processor, (list, tuple)):
+    if isinstance(processor, (list, tuple)) and any(map(callable, processor)):
         raise Hint("Return the processor itself. The list around it is made where `generate` is called.")
     if not callable(processor):
         raise Hint(f"Expected a LogitsProcessor. Came: {type(processor).__name__}.")
@@ -68,7 +68,7 @@ def _compare(after: torch.Tensor, before: torch.Tensor, digits: list[int], piece
     if open_:
         raise Hint(f"{len(open_)} tokens with a digit still get through, {pieces[open_[0]]!r} for example.")
     if (after[1, digits] != -torch.inf).any():
-        raise Hint("Only the first row is ruled. `scores` has a row for each text: change all of them, `scores[:, ids]`.")
+        raise Hint("Only the first row is ruled. `scores` has a row for each text: change all, `scores[:, ids]`.")
     if after[:, others].isinf().all():
         raise Hint("Nothing is left that could be written: only tokens with a digit are to go.")
     lost = [token for token in others if after[0, token] == -torch.inf]
@@ -101,7 +101,8 @@ def answer_probability(answer, model, tokenizer) -> str:
     except (TypeError, ValueError):
         raise Hint(f"Return a number. Came: {type(given).__name__}.") from None
     _explain_number(number, ids, call.width, model)
-    return f"The model gives these {ids.shape[1] - call.width} tokens {number:.2f} together, before temperature and top-k."
+    new = ids.shape[1] - call.width
+    return f"The model gives these {new} tokens {number:.2f} together, before temperature and top-k."
 
 
 def _explain_number(number: float, ids: torch.Tensor, start: int, model) -> None:
