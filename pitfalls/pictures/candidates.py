@@ -41,8 +41,8 @@ def next_token(
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
     `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
-    all with the same tokens, the likeliest of each. All panels share one scale. Pictures that are to be compared
-    share one where each is given the same `most`, the probability at which the scale ends.
+    all with the same tokens, the likeliest of each, without those that a filter has cut. All panels share one scale.
+    Pictures that are to be compared share one where each is given the same `most`, the probability at which it ends.
     """
     at_least_one(top=top)
     taken = None
@@ -52,12 +52,13 @@ def next_token(
     else:
         probabilities = probabilities_of(source)
         share = math.ceil(top / len(probabilities))
-        best = [p.topk(min(share, len(p))).indices.tolist() for p in probabilities.values()]
+        best = [[i for i in p.topk(min(share, len(p))).indices.tolist() if p[i]] for p in probabilities.values()]
         ids = list(dict.fromkeys(itertools.chain(*best)))
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
     title = title or bars_title(next(iter(panels.values())))
     most = most or max(p for bars in panels.values() for _, p in bars)
-    figure, axes = subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * top), sharey=True, squeeze=False)
+    rows = max(map(len, panels.values()))
+    figure, axes = subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * rows), sharey=True, squeeze=False)
     for axis, (name, bars) in zip(axes[0], panels.items(), strict=True):
         draw_bars(axis, bars, taken, most)
         axis.set_title(name, fontsize=10)

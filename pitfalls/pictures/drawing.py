@@ -157,6 +157,8 @@ def bars_title(bars: list[tuple[str, float]]) -> str:
 
 
 def percent(probability: float) -> str:
+    if probability == 0:
+        return "0%"  # cut off, and not only unlikely
     if probability >= 0.001:
         return f"{probability:.1%}"
     return f"{probability * 100:.1g}%" if probability >= 1e-5 else "<0.001%"

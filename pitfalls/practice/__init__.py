@@ -8,8 +8,6 @@ from pitfalls.extra import course_extra
 
 with course_extra():
     from pitfalls.practice import (  # noqa: F401
-        lesson_09_next_steps,
-        lesson_10_under_control,
         lesson_13_production,
     )
     from pitfalls.practice.feedback import Feedback
@@ -22,12 +20,15 @@ with course_extra():
     from pitfalls.practice.lesson_06_padding_side import batch_like_single, left_pad_by_hand
     from pitfalls.practice.lesson_07_prompt_template import template_by_hand, two_turns, why_nothing
     from pitfalls.practice.lesson_08_your_own_code import guard, name_the_mistakes
+    from pitfalls.practice.lesson_09_next_steps import min_p_by_hand, settings_of_words
+    from pitfalls.practice.lesson_10_under_control import answer_probability, no_digits
     from pitfalls.practice.lesson_11_speed_and_memory import cache_of_a_config, largest_batch
     from pitfalls.practice.prediction import predict
     from pitfalls.practice.tasks import progress
 
 __all__ = [
     "Feedback",
+    "answer_probability",
     "batch_like_single",
     "cache_of_a_config",
     "count_tokens",
@@ -38,13 +39,16 @@ __all__ = [
     "left_pad_by_hand",
     "mask_and_positions",
     "memory_of_7b",
+    "min_p_by_hand",
     "modes_for_tasks",
     "name_the_mistakes",
     "new_keyword",
+    "no_digits",
     "one_sentence",
     "predict",
     "progress",
     "sampling_by_hand",
+    "settings_of_words",
     "template_by_hand",
     "text_probability",
     "tokens_left",

@@ -82,6 +82,14 @@ def test_next_token_of_several_logits(tokenizer):
     assert best == [tokenizer.decode([number]) for number in (50, 60, 70)], "those of the second panel too"
 
 
+def test_what_a_filter_cut_is_shown_with_nothing_and_adds_no_bars(tokenizer):
+    logits = logits_of({50: 0.6, 60: 0.3, 70: 0.05})
+    panels = {"all": logits, "cut": logits.masked_fill(logits < logits[50], -torch.inf)}
+    figure = check(pictures.next_token(panels, tokenizer, top=6))
+    assert names(figure) == [tokenizer.decode([number]) for number in (50, 60, 70)]
+    assert percentages(figure, 1) == ["100.0%", "0%", "0%"]
+
+
 @pytest.mark.parametrize(
     ("share", "shown"), [(0.999, "99.9%"), (0.001, "0.1%"), (0.0004, "0.04%"), (0.00003, "0.003%"), (1e-7, "<0.001%")]
 )
