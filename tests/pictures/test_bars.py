@@ -18,4 +18,4 @@ def test_panels_have_one_scale_and_share_their_names_where_they_are_the_same(sec
     assert first.get_xlim() == other.get_xlim()
     assert [axis.yaxis_inverted() for axis in (first, other)] == [True, True], "the first name stands on top"
     shown = [label.get_visible() for label in other.get_yticklabels()]
-    assert all(shown) == (list(second) != ["a", "b"])
+    assert any(shown) == (list(second) != ["a", "b"])
