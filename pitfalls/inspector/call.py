@@ -134,7 +134,7 @@ class Call:
         return f"{self}\n{self.report!r}"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>{self.report._repr_html_()}"
+        return f"<pre style='font-family: monospace'>{escape(str(self))}</pre>{self.report._repr_html_()}"
 
     def release(self) -> None:
         """Keep what was read and the settings; let go of the model, its cache and all else that the caller gave."""

@@ -2,6 +2,7 @@
 
 python -m pitfalls rules                  the list
 python -m pitfalls rules padding-side     one rule
+python -m pitfalls rules --table          each mistake made: `heard.md` beside this file, and in README.md
 """
 
 import copy
@@ -12,6 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +26,8 @@ from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
 from pitfalls.model.choose import fetch_model
 
+HEARD = Path(__file__).with_name("heard.md")  # what `summary` gave
+ROW = re.compile(r"^\| \d\d \| `([\w-]+)` \| .* \| (nothing|warning|raises `\w+`) \| (\w+) \|$", re.MULTILINE)
 VERSION = ".".join(__version__.split(".")[:2])  # of transformers, without the patch
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
@@ -86,6 +90,12 @@ def compare(names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
         found = next((finding for finding in calls.report if finding.rule == rule.name), None)
         said = f"error: {type(error).__name__}: {error}" if error else f"warning: {heard[0]}" if heard else "nothing"
         yield Comparison(rule.name, said, found.severity if found else "nothing", found.message if found else "")
+
+
+def heard() -> list[Comparison]:
+    """What `compare` heard of all rules when the table of the README was made: no message, and no model is run."""
+    rows = ROW.findall(HEARD.read_text(encoding="utf-8"))
+    return [Comparison(name, said.replace("raises `", "error: ").rstrip("`"), found, "") for name, said, found in rows]
 
 
 def table(comparisons: Iterable[Comparison]) -> str:

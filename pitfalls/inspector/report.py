@@ -110,7 +110,8 @@ def _html_row(finding: Finding) -> str:
     style = "text-align: left; vertical-align: top; padding: 6px 10px"
     name = f"<b>{html.escape(finding.rule)}</b><br><small>{finding.severity}</small>"
     link = f'<a href="{html.escape(finding.link)}" target="_blank">lesson {finding.lesson[:2]}</a>'
-    fix = f'<pre style="margin: 4px 0 0; white-space: pre-wrap; background: none">{html.escape(finding.fix)}</pre>'
+    code = "margin: 4px 0 0; white-space: pre-wrap; font-family: monospace; background: none"
+    fix = f'<pre style="{code}">{html.escape(finding.fix)}</pre>'
     return (
         f'<tr><td style="{style}; white-space: nowrap; border-left: 4px solid {BORDERS[finding.severity]}">{name}</td>'
         f'<td style="{style}">{html.escape(finding.message)} {link}{fix}</td></tr>'

@@ -1,13 +1,13 @@
 """Figures of measurements: bars, and curves."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
 from numbers import Real
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SMALLEST, WIDTH, Picture, no_frame, subplots, titled
+from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SMALLEST, WIDTH, Picture, no_frame, percent, subplots, titled
 from pitfalls.pictures.sources import kind
 
 # Told apart without colours: by their dashes and their marks.
@@ -28,26 +28,30 @@ def bars(
 ) -> Picture:
     """Numbers by name as horizontal bars; several such mappings by name stand side by side, all on one scale.
 
-    `form` writes a number, as "{:.0f} MB"; `label` says what the bars measure; those named in `marked` stand out.
+    `form` writes a number, as "{:.0f} MB"; "%" writes probabilities as the other pictures do, the small ones too.
+    `label` says what the bars measure; those named in `marked` stand out. Panels with the same names share them.
     """
     panels = _panels(values)
+    written: Callable[[float], str] = percent if form == "%" else form.format
+    shared = len({tuple(panel) for panel in panels.values()}) == 1
     most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
     rows = max(map(len, panels.values()))
     height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1)
-    figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False)
+    figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharey=shared)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
         colors = [BAR_CHOSEN if bar in set(marked) else BAR for bar in panel]
         drawn = axis.barh(list(panel), list(panel.values()), color=colors, edgecolor="black", linewidth=0.6)
-        axis.bar_label(drawn, [f" {form.format(value)}" for value in panel.values()], fontsize=9)
+        axis.bar_label(drawn, [f" {written(value)}" for value in panel.values()], fontsize=9)
         axis.set_xlim(0, most * (1.15 if len(panels) == 1 else 1.3))
         axis.set_title(name, fontsize=10)
         axis.set_xlabel(label, fontsize=9)
         axis.tick_params(labelsize=9)
-        axis.invert_yaxis()
         axis.set_xticks([])
         no_frame(axis)
+        if not axis.yaxis_inverted():  # once for all that share it
+            axis.invert_yaxis()
     alt = "; ".join(
-        f"{name + ': ' if name else ''}{', '.join(f'{bar} {form.format(value)}' for bar, value in panel.items())}"
+        f"{name + ': ' if name else ''}{', '.join(f'{bar} {written(value)}' for bar, value in panel.items())}"
         for name, panel in panels.items()
     )
     return titled(figure, title, f"Bars{', ' + label if label else ''}. {alt}.")

@@ -25,7 +25,7 @@ from pitfalls.pictures.drawing import (
 )
 from pitfalls.pictures.sources import batch_of, ids_of, row_of
 
-COLUMNS = 16  # of a batch, that can still be read side by side
+COLUMNS = 13  # of a batch, that can still be read side by side
 
 
 def token_strip(
@@ -69,7 +69,7 @@ def padding(
     columns: list[int | None] = list(range(ids.shape[1]))
     if len(columns) > COLUMNS:
         columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
-    letters = max(4, min(9, 90 // len(columns)))  # what fits into a column
+    letters = max(4, min(9, 80 // len(columns)))  # what fits into a column
     texts = [short(visible(tokenizer.decode([i])), letters) for i in ids.flatten().tolist()]
     figure, axis = subplots(figsize=(max(WIDTH, 0.55 * len(columns)), 0.9 + 0.8 * len(ids)))
     for y, (x, column) in itertools.product(range(len(ids)), enumerate(columns)):

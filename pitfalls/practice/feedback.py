@@ -11,6 +11,7 @@ A checker raises `Hint` for a wrong answer and returns what a right one has prov
 """
 
 import dis
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Feedback:
     def _repr_html_(self) -> str:
         return (
             f'<div style="border-left: 4px solid {COLOURS[self.state]}; padding: 4px 10px; white-space: pre-wrap">'
-            f"<b>{SIGNS[self.state]}</b> {escape(self.text)}</div>"
+            f"<b>{SIGNS[self.state]}</b> {_with_code(self.text)}</div>"
         )
 
 
@@ -122,6 +123,18 @@ def is_stub(answer: Any) -> bool:
 def named(error: BaseException) -> str:
     """An exception in one line, as Python prints it."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def as_code(text: str) -> str:
+    """A block of code on a page, whose own style may know none."""
+    return f'<pre style="font-family: monospace; line-height: 1.4; background: none">{escape(text)}</pre>'
+
+
+def _with_code(text: str) -> str:
+    """What stands between backticks, or in a line that is indented as code is, in the letters of code."""
+    code = r'<code style="font-family: monospace; background: none">\1</code>'
+    lines = escape(text).splitlines()
+    return "\n".join(re.sub("(.+)" if line[:4] == "    " else "`([^`]+)`", code, line) for line in lines)
 
 
 def _shown(value: Any, most: int = 200) -> str:

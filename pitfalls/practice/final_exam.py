@@ -2,24 +2,30 @@
 
 exam = pitfalls.practice.exam(seed=1)      # the same seed draws the same mistakes for everyone
 exam                                       # the program
-exam.check(load, answer, story)            # after mending it: the score
+exam.open()                                # the program in a cell, ready to be fixed
+exam.check(load, answer, story)            # after fixing it: the score
 """
 
 import random
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any, NamedTuple
 
+from IPython import get_ipython
+
 import pitfalls
-from pitfalls.practice.feedback import Feedback, named
+from pitfalls.practice.feedback import Feedback, as_code, named
 from pitfalls.practice.tasks import mark, tasks
 from pitfalls.silence import silenced
 
 MISTAKES = 7
 QUESTIONS = ["What is the capital of Japan?", "Give me three names for a cat."]
 BEGINNING = "Once upon a time"
+OPENED = (
+    "The program is in this cell now, or in a new one below it: fix it there, and run that cell as often as you like. "
+    "Where neither has happened, copy it from above, and add the line `exam.check(load, answer, story)`."
+)
 KEY = ("08", "exam")
 tasks[KEY] = "The final exam"
 PROGRAM = """\
@@ -98,7 +104,7 @@ POOL = [
 
 @dataclass(frozen=True)
 class Exam:
-    """A program to mend. `mistakes` says what is wrong with it: no peeking."""
+    """A program to fix. `mistakes` says what is wrong with it: no peeking."""
 
     seed: int
     mistakes: list[Mistake]
@@ -110,31 +116,37 @@ class Exam:
             text = text.replace(mistake.right, mistake.wrong)
         return text
 
+    def open(self) -> Feedback:
+        """Put the program, and the check as its last line, where this cell stands; Colab adds a cell below it."""
+        if shell := get_ipython():
+            shell.set_next_input(f"{self.program}\nexam.check(load, answer, story)", replace=True)
+        return Feedback("not yet", OPENED)
+
     def __repr__(self) -> str:
         return f"Exam {self.seed}: {len(self.mistakes)} mistakes\n\n{self.program}"
 
     def _repr_html_(self) -> str:
-        head = f"<b>Exam {self.seed}</b>: this program has {len(self.mistakes)} mistakes. Copy it into the next cell."
-        return f'{head}<pre style="line-height: 1.4; background: none">{escape(self.program)}</pre>'
+        head = f"<b>Exam {self.seed}</b>: this program has {len(self.mistakes)} mistakes. The next cell opens it."
+        return head + as_code(self.program)
 
     def check(self, load: Any, answer: Any, story: Any) -> Feedback:
-        """Run the three functions on the embedded model, and count the mistakes that are mended.
+        """Run the three functions on the embedded model, and count the mistakes that are fixed.
 
         A mistake in a function that stops with an error counts as open: another one may hide it.
         """
         if any(function is ... for function in (load, answer, story)):
-            return Feedback("not yet", "Copy the program into this cell, mend it, and run the cell again.")
+            return Feedback("not yet", "Take the program into this cell, fix it, and run the cell again.")
         found, stopped, answers, written = _run(load, answer, story)
         open_ = [m for m in self.mistakes if m.rule in found or m.where in stopped or "load" in stopped]
         score = f"{len(self.mistakes) - len(open_)} of {len(self.mistakes)}"
         if open_:
             lines = [f"{name} stopped with {error}" for name, error in stopped.items()]
             lines += [f"something from lesson {lesson_of(m)}, in {m.where}" for m in open_ if m.where not in stopped]
-            return Feedback("not quite", f"{score} mended. Still open:\n" + "\n".join(f"  - {line}" for line in lines))
+            return Feedback("not quite", f"{score} fixed. Still open:\n" + "\n".join(f"  - {line}" for line in lines))
         if [text.strip() for text in answers] != [text.strip() for text in written]:
-            return Feedback("not quite", f"{score} mended, but the model wrote {written}, and came {answers}.")
+            return Feedback("not quite", f"{score} fixed, but the model wrote {written}, and came {answers}.")
         if "Tokyo" not in answers[0]:
-            return Feedback("not quite", f"{score} mended, but the first answer is {answers[0]!r}.")
+            return Feedback("not quite", f"{score} fixed, but the first answer is {answers[0]!r}.")
         mark(KEY)
         return Feedback("right", f"{score}. Your program answers: {answers[0]!r}")
 

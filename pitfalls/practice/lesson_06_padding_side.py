@@ -10,14 +10,14 @@ from pitfalls.practice.prediction import question
 
 question(
     "06",
-    "How many of the two rows go on as they should?",
+    "How many of the two rows are continued as they should be?",
     """batch = tokenizer(["1, 2, 3", "A, B, C, D, E"], padding=True, padding_side="right", return_tensors="pt")
 ids = model.generate(**batch.to(model.device), max_new_tokens=10)
 first, second = tokenizer.batch_decode(ids, skip_special_tokens=True)
 int("1, 2, 3, 4" in first) + int("D, E, F" in second)""",
     {
         0: "The longer row has no padding at all, so nothing is in its way.",
-        1: "The longer row goes on. The shorter one ends in pads, and the model has to go on after a pad.",
+        1: "The longer row is. The shorter one ends in pads, and the model has to continue after a pad.",
         2: "The mask hides the pads, but the new token still comes after the last column, and in the "
         "shorter row that is a pad.",
     },
@@ -27,7 +27,7 @@ int("1, 2, 3, 4" in first) + int("D, E, F" in second)""",
 @exercise("06", "A batch whose rows equal the single runs")
 def batch_like_single(answer, model, tokenizer) -> str:
     """a function that returns the new text of each prompt, as a list of str."""
-    prompts, budget = ["1, 2, 3", "A, B, C, D, E, F", "The capital of France is"], 6
+    prompts, budget = ["1, 2, 3", "A, B, C, D, E, F", "The capital of Japan is"], 6
     bare = copy.deepcopy(tokenizer)  # as many tokenizers come: padding on the right, and nothing to pad with
     bare.padding_side, bare.pad_token = "right", None
     with watch(model, bare) as calls:
@@ -56,7 +56,7 @@ def _single(model, tokenizer, prompt, budget) -> str:
 
 def _explain(texts, expected, prompts, rules, tokenizer) -> None:
     if "padding-side" in rules:
-        raise Hint("The padding is on the right, so a row goes on after a pad: set padding_side='left'.")
+        raise Hint("The padding is on the right, so a row is continued after a pad: set padding_side='left'.")
     if "attention-mask" in rules:
         raise Hint("The pads are read as text. Give the tokenizer's mask to generate: `generate(**inputs, …)`.")
     if any(special in text for text in texts for special in tokenizer.all_special_tokens):
@@ -68,7 +68,7 @@ def _explain(texts, expected, prompts, rules, tokenizer) -> None:
             raise Hint(f"A piece of the prompt is still in {text!r}: cut all rows at the width of the padded batch.")
         if wanted and text != wanted and text.startswith(wanted):
             raise Hint(f"The row {text!r} is too long: pass max_new_tokens on.")
-        equal(text.strip(), wanted.strip(), f"what {prompt!r} goes on with alone")
+        equal(text.strip(), wanted.strip(), f"how {prompt!r} is continued alone")
 
 
 @exercise("06", "Left padding by hand")
@@ -89,7 +89,7 @@ def left_pad_by_hand(answer, model, tokenizer) -> str:
     if given_ids.shape != ids.shape:
         raise Hint(f"Expected ids of the shape {tuple(ids.shape)}, as wide as the longest row.")
     if torch.equal(given_ids, _padded(padder, rows, "right")[0]):
-        raise Hint("The pads are on the right, behind the text. They belong in front of it.")
+        raise Hint("The pads are on the right, after the text. They belong before it.")
     equal(given_ids, ids, "these ids")
     equal(tuple(given_mask.shape), tuple(mask.shape), "a mask of the shape of the ids")
     if given_mask.bool().all():

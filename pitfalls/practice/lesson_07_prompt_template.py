@@ -14,14 +14,15 @@ from pitfalls.practice.prediction import question
 question(
     "07",
     "What does the model answer?",
-    """asked = tokenizer("What is the capital of France?", return_tensors="pt").to(model.device)
+    """asked = tokenizer("What is the capital of Japan?", return_tensors="pt").to(model.device)
 ids = model.generate(**asked, max_new_tokens=40)[0, asked["input_ids"].shape[1] :]
 tokenizer.decode(ids, skip_special_tokens=True) or "nothing at all"
 """,
     {
-        "The capital of France is Paris.": "It knows that, but says so only when asked in the form of its training.",
-        "What is the capital of Germany?": "A list of questions is a way to go on, but this model was trained on "
-        "conversations.",
+        "The capital of Japan is Tokyo.": "It knows that, but says so only when asked in the form of its training.",
+        "Tokyo": "One word would be enough for a person. This model was trained on whole sentences, in a fixed form.",
+        "What is the capital of China?": "A list of questions is a way to continue such a text. A model that was "
+        "trained on conversations has another one.",
         "nothing at all": "A bare question looks like a finished turn, so the likeliest next token ends it.",
     },
 )
@@ -138,7 +139,7 @@ def _compare_chance(key, given, expected, wrong) -> None:
 @exercise("07", "A conversation of two turns")
 def two_turns(answer, model, tokenizer) -> str:
     """a function that returns the four messages of a conversation."""
-    first, second = "What is the capital of France?", "Which river flows through it?"
+    first, second = "What is the capital of Japan?", "How many people live in it?"
     with watch(model, tokenizer) as calls:
         messages = run(answer, model, tokenizer, first, second)
     if not isinstance(messages, list) or not all(
@@ -166,7 +167,7 @@ def _look_at_content(message, first, second, tokenizer) -> None:
         raise Hint(f"The content of a message is a str: decode the ids. Came: {type(content).__name__}.")
     if message["role"] == "assistant":
         if first in content or second in content:
-            raise Hint("The prompt is in an answer: decode only the ids behind it.")
+            raise Hint("The prompt is in an answer: decode only the ids after it.")
         if any(special in content for special in tokenizer.all_special_tokens):
             raise Hint(f"Special tokens are in the answer {content!r}: decode with skip_special_tokens=True.")
 

@@ -14,10 +14,11 @@ question(
     chatbot(QUESTIONS)
 len(calls.report)""",
     {
-        0: "So it is once every mistake is mended, further down. A program that raises nothing can still have many.",
-        1: "The missing length is one of them. The others are as easy to overlook as that one is to see.",
-        3: "That is how many transformers itself remarks on.",
-        9: "And there is a tenth behind them, which shows only when two of the nine are mended.",
+        3: "That is how many transformers itself remarks on: the length, the temperature, the side of the padding.",
+        4: "One in each function would be four. `generate` alone has as many.",
+        7: "That is without those of `read`, which keeps the prompt and the markers in the answer.",
+        9: "Two in `write_prompt`, one in loading the tokenizer, four in `generate`, two in `read`. A tenth is hidden: "
+        "it shows only after one of the nine is fixed.",
     },
 )
 
@@ -38,7 +39,7 @@ def name_the_mistakes(answer, model, tokenizer) -> str:
     if (answer["A"], answer["B"]) == (MISTAKES["B"], MISTAKES["A"]):
         raise Hint("A and B are the other way round: in A the pads are in the wrong place, in B they are not hidden.")
     hints = {
-        "C": "C gives a temperature. Does anything draw? Without do_sample=True nothing does.",
+        "C": "C gives a temperature. Does anything draw? It says do_sample=False.",
         "D": "D says nothing about something that every call should say. When does it stop?",
     }
     for letter, rule in MISTAKES.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 import ipywidgets
 
-from pitfalls.practice.feedback import Feedback
+from pitfalls.practice.feedback import Feedback, as_code
 from pitfalls.practice.tasks import mark, tasks
 from pitfalls.silence import silenced
 from pitfalls.widgets.play import shown_live
@@ -49,11 +49,11 @@ class Prediction:
         self.key = asked.key
         self.feedback = ipywidgets.HTML()
         self.buttons = [self._button(choice) for choice in self.choices]
-        head = (
-            f"<b>{escape(self.question)}</b><pre style='line-height: 1.4; background: none'>{escape(self.code)}</pre>"
-        )
-        self.root = ipywidgets.VBox([ipywidgets.HTML(head), *self.buttons, self.feedback])
+        self.root = ipywidgets.VBox([ipywidgets.HTML(self._head()), *self.buttons, self.feedback])
         self.root.add_class("pitfalls-predict")
+
+    def _head(self) -> str:
+        return f"<b>{escape(self.question)}</b>{as_code(self.code)}"
 
     def _button(self, choice: Any) -> ipywidgets.Button:
         button = ipywidgets.Button(description=str(choice), layout={"width": "auto"})
@@ -96,8 +96,7 @@ class Prediction:
     def _repr_mimebundle_(self, **kwargs) -> dict:
         text = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
         choices = "".join(f"<li>{escape(str(choice))}</li>" for choice in self.choices)
-        head = f"<b>{escape(self.question)}</b><pre>{escape(self.code)}</pre>"
-        html = f"{head}<ul>{choices}</ul><i>Run this cell to choose.</i>"
+        html = f"{self._head()}<ul>{choices}</ul><i>Run this cell to choose.</i>"
         return shown_live(self.root, text) | {"text/html": html}
 
 

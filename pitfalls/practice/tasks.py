@@ -75,7 +75,7 @@ class Progress:
         return "\n".join([f"{ready} of {all_} done in the course", *lines])
 
     def _repr_html_(self) -> str:
-        return f'<pre style="background: none">{escape(repr(self))}</pre>'
+        return f'<pre style="font-family: monospace; background: none">{escape(repr(self))}</pre>'
 
 
 def progress(lesson: str | None = None) -> Progress:

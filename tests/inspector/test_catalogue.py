@@ -36,3 +36,10 @@ def test_a_table_keeps_the_form_of_what_it_quotes():
     line = catalogue.table([row]).splitlines()[-1]
     assert r"a \| pipe and \<tags\> and \`code\`" in line and r"x\_y\_z \*stars\*" in line
     assert len(line) < 600 and line.endswith("… |")
+
+
+def test_what_was_heard_is_kept_for_every_rule():
+    kept = catalogue.heard()
+    assert sorted(row.rule for row in kept) == sorted(RULES)
+    assert f"{catalogue.summary(kept)}\n" == catalogue.HEARD.read_text()
+    assert {row.transformers.partition(":")[0] for row in kept} == {"nothing", "warning", "error"}

@@ -1,5 +1,7 @@
 """The final exam: drawn for a seed, and marked by running the reader's program."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import pitfalls
@@ -31,11 +33,11 @@ def test_each_mistake_stands_once_in_the_program_and_all_lessons_are_there():
     assert {lesson_of(mistake) for mistake in mistakes} == {1, 2, 3, 4, 5, 6, 7, 8}
 
 
-def test_the_untouched_program_scores_nothing_and_the_mended_one_everything():
+def test_the_untouched_program_scores_nothing_and_the_fixed_one_everything():
     exam = pitfalls.practice.exam(seed=1)
     assert exam.check(..., ..., ...).state == "not yet"
     result = taken(exam, exam.program)
-    assert result.state == "not quite" and result.text.startswith("0 of 7 mended"), result
+    assert result.state == "not quite" and result.text.startswith("0 of 7 fixed"), result
     progress("08").reset()
     result = taken(exam, PROGRAM)
     assert result.state == "right" and result.text.startswith("7 of 7") and "Tokyo" in result.text and KEY in done()
@@ -49,9 +51,20 @@ def test_one_mistake_left_is_found(mistake):
     assert result.state == "not quite"
     if "stopped" not in result.text:
         assert (
-            result.text.startswith("6 of 7 mended")
-            and f"lesson {lesson_of(mistake)}, in {mistake.where}" in result.text
+            result.text.startswith("6 of 7 fixed") and f"lesson {lesson_of(mistake)}, in {mistake.where}" in result.text
         )
+
+
+def test_the_program_comes_into_the_cell_that_asks_for_it(monkeypatch):
+    exam = pitfalls.practice.exam(seed=1)
+    assert exam.open().state == "not yet", "outside a notebook, too"
+    cells = []
+    shell = SimpleNamespace(set_next_input=lambda text, replace: cells.append((text, replace)))
+    monkeypatch.setattr("pitfalls.practice.final_exam.get_ipython", lambda: shell)
+    exam.open()
+    ((text, replaced),) = cells
+    assert text == exam.program + "\nexam.check(load, answer, story)" and replaced
+    assert '<pre style="font-family: monospace' in exam._repr_html_()
 
 
 def test_a_cut_at_the_wrong_place_is_noticed():
@@ -59,7 +72,7 @@ def test_a_cut_at_the_wrong_place_is_noticed():
     assert result.state == "not quite" and "the model wrote" in result.text, result
 
 
-def test_functions_that_do_nothing_mend_nothing():
+def test_functions_that_do_nothing_fix_nothing():
     exam = pitfalls.practice.exam(seed=1)
     result = exam.check(lambda name: 1 / 0, None, None)
     assert result.text.startswith("0 of 7") and "load stopped with ZeroDivisionError" in result.text

@@ -62,7 +62,7 @@ def test_the_named_mistakes_are_those_of_the_calls_whatever_the_model_is_set_to(
     calls = {
         "A": (right, {"max_new_tokens": 20}),
         "B": (bare, {"max_new_tokens": 20}),
-        "C": (left, {"max_new_tokens": 20, "temperature": 0.7}),
+        "C": (left, {"max_new_tokens": 20, "do_sample": False, "temperature": 0.7}),
         "D": (left, {}),
     }
 
@@ -113,6 +113,8 @@ def test_what_was_expected_and_what_came():
 def test_feedback_is_text_and_html():
     shown = Feedback("right", "a < b")
     assert repr(shown) == "✓ a < b" and "a &lt; b" in shown._repr_html_()
+    html = Feedback("not quite", "Stopped in the line\n    x = 1 < `y`\nWrite `x`.")._repr_html_()
+    assert html.count("<code") == 2 and html.count("monospace") == 2 and "    x = 1 &lt; `y`" in html
 
 
 @pytest.fixture

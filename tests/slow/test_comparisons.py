@@ -34,6 +34,7 @@ def test_the_table_of_the_readme_is_what_was_heard(comparisons):
     table = catalogue.summary(comparisons)
     readme = (ROOT / "README.md").read_text()
     assert table in readme, "write it again: python -m pitfalls rules --table"
+    assert catalogue.HEARD.read_text() == f"{table}\n", "and here"
     assert f"{len(RULES)} rules, and what transformers says" in readme
 
 

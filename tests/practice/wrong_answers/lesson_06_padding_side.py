@@ -51,7 +51,7 @@ WRONG = {
         batch("Special tokens are in the texts", result="tokenizer.batch_decode(output)"),
         batch("Return a list of str", result="output"),
         batch("as many texts as prompts", result=f"{TEXTS}[:1]"),
-        batch("goes on with alone", result="['', '', '']"),
+        batch("is continued alone", result="['', '', '']"),
         (batch("")[0].replace("    tokenizer.pad_token = tokenizer.eos_token\n", ""), "has no pad token"),
         (SINGLE, "These are single runs"),
     ],

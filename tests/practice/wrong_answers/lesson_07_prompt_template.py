@@ -88,7 +88,7 @@ WRONG = {
     "two_turns": [
         talk("didn't see the first question", "[user(first), one, user(second)])", "[user(second)])"),
         talk("didn't see the first answer", "[user(first), one, user(second)])", "[user(first), user(second)])"),
-        talk("decode only the ids behind it", "start=None", "start=0"),
+        talk("decode only the ids after it", "start=None", "start=0"),
         talk("The role of an answer is 'assistant'", '"role": "assistant"', '"role": "user"'),
         talk("decode with skip_special_tokens=True", "special=True", "special=False"),
         talk("The assistant's turn isn't opened", "user(second)])", "user(second)], prompt=False)"),
@@ -97,7 +97,7 @@ WRONG = {
         talk(
             "Two answers need two calls",
             "two = bot(ask(model, tokenizer, [user(first), one, user(second)]))",
-            "two = bot('The Seine.')",
+            "two = bot('Many.')",
         ),
         talk("the two questions", "return [user(first)", "return [user('Hello')"),
     ],

@@ -119,7 +119,7 @@ def padding(root: "Locator"):
     with changes(root, "2 of 2 rows"):
         toggle(root, "tokenizer's")
     with changes(root, "3 of 3 rows"):
-        enter(root, "a text a line", "The capital of France is\nA, B, C, D, E, F, G, H\nOnce upon a time")
+        enter(root, "a text a line", "The capital of Japan is\nA, B, C, D, E, F, G\nOnce upon a time")
     refuses_an_empty_text(root, "a text a line", "1, 2, 3", "There is no text")
 
 
