@@ -13,7 +13,20 @@ with course_extra():
     from pitfalls.pictures.candidates import generation, loop, next_token
     from pitfalls.pictures.charts import bars, curves
     from pitfalls.pictures.chats import chat
+    from pitfalls.pictures.lengths import lengths
     from pitfalls.pictures.tokens import padding, token_strip
     from pitfalls.pictures.weights import memory
 
-__all__ = ["animate", "bars", "chat", "curves", "generation", "loop", "memory", "next_token", "padding", "token_strip"]
+__all__ = [
+    "animate",
+    "bars",
+    "chat",
+    "curves",
+    "generation",
+    "lengths",
+    "loop",
+    "memory",
+    "next_token",
+    "padding",
+    "token_strip",
+]
