@@ -45,12 +45,15 @@ def lengths(source: Call | Mapping[str, Call], budget: int | None = None, title:
                 axis.text(cut, y - 0.62, "✂", ha="center", va="center", fontsize=9)
             cuts.add(cut)
         axis.text(start + len(styles) + 0.6, y, _ending(row, budget), va="center", fontsize=SMALLEST)
-    right = max(start + len(row.prompt_ids) + len(row.new_ids) for start, row in zip(starts, rows.values(), strict=True))
+    right = max(
+        start + len(row.prompt_ids) + len(row.new_ids) for start, row in zip(starts, rows.values(), strict=True)
+    )
     width = right - min(starts)
     axis.set(xlim=(min(starts) - 0.3, right + 0.3 * width), ylim=(len(rows) - 0.4, -0.85), xticks=[])
-    axis.set_yticks(range(len(rows)), [short(visible(name), 30) for name in rows], family="monospace", fontsize=SMALLEST)
+    names = [short(visible(name), 30) for name in rows]
+    axis.set_yticks(range(len(rows)), names, family="monospace", fontsize=SMALLEST)
     no_frame(axis)
-    kinds = [Patch(label=label, linewidth=0.6, **STYLES[style]) for style, label in LEGEND.items() if style in shown]
+    kinds = [Patch(label=LEGEND[style], linewidth=0.6, **STYLES[style]) for style in LEGEND if style in shown]
     axis.legend(handles=kinds, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(kinds), fontsize=SMALLEST,
                 frameon=False)  # fmt: skip
     alt = "; ".join(

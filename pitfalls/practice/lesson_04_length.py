@@ -12,7 +12,7 @@ question(
 ids.shape[1] - inputs["input_ids"].shape[1]""",
     {
         10: "That is a budget of 20 with the prompt counted in, as it was until version 4.46.",
-        20: "It is the default where neither you nor the checkpoint says anything, whatever the model is in the middle of.",
+        20: "It is what you get where neither you nor the checkpoint says anything, even in mid-sentence.",
         50: "The model would continue that far if you asked for it; nobody did.",
         8192: "That is the size of its context window. Without a word from you, another limit comes first.",
     },
