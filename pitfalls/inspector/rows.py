@@ -66,6 +66,7 @@ class Steps(Sequence[Step]):
     def __getitem__(self, place: int | slice) -> Step | list[Step]:
         if isinstance(place, slice):
             return [self[n] for n in range(*place.indices(len(self)))]
+        place = range(len(self))[place]  # `kept` goes on after a row's end, in a batch
         token_id = self.new_ids[place]
         chosen, ending, entropy, *top = self.kept[place].tolist()
         logs, ids = top[: len(top) // 2], top[len(top) // 2 :]

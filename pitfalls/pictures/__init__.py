@@ -13,6 +13,7 @@ with course_extra():
     from pitfalls.pictures.candidates import generation, loop, next_token
     from pitfalls.pictures.charts import bars, curves
     from pitfalls.pictures.chats import chat
+    from pitfalls.pictures.lengths import lengths
     from pitfalls.pictures.slots import slots
     from pitfalls.pictures.tokens import padding, token_strip
     from pitfalls.pictures.weights import memory
@@ -23,6 +24,7 @@ __all__ = [
     "chat",
     "curves",
     "generation",
+    "lengths",
     "loop",
     "memory",
     "next_token",

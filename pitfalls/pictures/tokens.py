@@ -23,7 +23,7 @@ from pitfalls.pictures.drawing import (
     visible,
     wrap,
 )
-from pitfalls.pictures.sources import batch_of, ids_of, row_of
+from pitfalls.pictures.sources import at_least_one, batch_of, ids_of, row_of
 
 COLUMNS = 13  # of a batch, that can still be read side by side
 
@@ -33,15 +33,23 @@ def token_strip(
     tokenizer: PreTrainedTokenizerBase,
     row: int = 0,
     title: str | None = None,
+    budget: int | None = None,
 ) -> Picture:
     """The tokens of one row as boxes with their ids: prompt grey, new orange, special dashed, the end token black.
 
-    `source` is a recorded call, or token ids of shape (tokens,).
+    `source` is a recorded call, or token ids of shape (tokens,). With `budget`, what a smaller `max_new_tokens` would
+    have cut off is hatched, after a pair of scissors.
     """
+    if budget is not None:
+        at_least_one(budget=budget)
     if isinstance(source, Call):
         recorded = row_of(source, row)
         prompt, new = recorded.prompt_ids, recorded.new_ids
-        title = title or f"{len(prompt)} prompt tokens + {len(new)} new; stopped by {recorded.stopped_by}"
+        left = len(new) if budget is None else min(budget, len(new))
+        title = title or (
+            f"{len(prompt)} prompt tokens + {left} new; "
+            + (f"{len(new) - left} more are cut off" if left < len(new) else f"stopped by {recorded.stopped_by}")
+        )
     else:
         prompt, new = ids_of(source), []
         title = title or f"{len(prompt)} tokens"
@@ -49,6 +57,9 @@ def token_strip(
     cells += [cell(tokenizer, token_id, "new") for token_id in new]
     if new and recorded.stopped_by == "end-of-sequence":
         cells[-1] = (*cells[-1][:2], "end")
+    if budget is not None and len(new) > budget:
+        cut = len(prompt) + budget
+        cells[cut:] = [("✂", "", "end"), *((text, note, "padding") for text, note, _ in cells[cut:])]
     lines = wrap(cells)
     figure, axis = canvas(0.5 + 0.48 * len(lines), title, f"Tokens: {' '.join(text for text, *_ in cells)}")
     draw_cells(axis, lines)

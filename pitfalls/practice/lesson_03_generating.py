@@ -25,8 +25,8 @@ tuple(answer.logits.shape)""",
 )
 
 
-BUDGETS = {"A list of colors: red, blue": 2, "What is the capital of France?": 2}  # the second ends at once
-TEXTS = ["The capital of France is Paris.", "A list of colors: red, blue"]
+BUDGETS = {"A list of colors: red, blue": 2, "What is the capital of Japan?": 2}  # the second ends at once
+TEXTS = ["The capital of Japan is Tokyo.", "A list of colors: red, blue"]
 
 
 @exercise("03", "The greedy loop")
@@ -62,18 +62,18 @@ def _ids(given) -> list[int]:
 
 def _explain(given: list[int], expected: list[int], prompt: list[int], most: int) -> None:
     """Raise the hint of a typical mistake."""
-    behind = len(prompt)
-    ended = len(expected) < behind + most
+    start = len(prompt)
+    ended = len(expected) < start + most
     if given == prompt and not ended:
         raise Hint("Only the prompt came back: append the chosen id to `ids` with torch.cat.")
-    if given == expected[behind:]:
+    if given == expected[start:]:
         raise Hint("These are only the new tokens. generate returns the prompt too.")
     if ended and given == expected[:-1]:
         raise Hint("The end token is missing: append it first, then stop.")
     if ended and given[: len(expected)] == expected:
-        raise Hint("The loop goes on behind the end token: stop when the chosen id is tokenizer.eos_token_id.")
+        raise Hint("The loop continues after the end token: stop when the chosen id is tokenizer.eos_token_id.")
     if given[: len(expected)] == expected or given == expected[:-1]:
-        raise Hint(f"{most} new tokens were allowed, and {len(given) - behind} came: count the steps again.")
+        raise Hint(f"{most} new tokens were allowed, and {len(given) - start} came: count the steps again.")
 
 
 def _took_the_first_row(given: list[int], ids: torch.Tensor, model) -> None:
@@ -118,7 +118,7 @@ def _slips(logits: torch.Tensor, ids: torch.Tensor, expected: float) -> list[tup
     following = ids[1:, None]
     scores = logits.log_softmax(-1)
     across = logits[:-1].log_softmax(0).gather(1, following).sum().item()
-    shift = "Each row of scores is about the *next* token: take logits[0, :-1] with ids[0, 1:]."
+    shift = "Each row of scores is about the next token: take logits[0, :-1] with ids[0, 1:]."
     count = len(following)
     return [
         (-expected, "The sign: the logarithm of a probability is never above 0."),

@@ -11,9 +11,9 @@ question(
     """ids = model.generate(**inputs)
 ids.shape[1] - inputs["input_ids"].shape[1]""",
     {
-        10: "That is a budget of 20 with the prompt counted in, as it was in older versions.",
-        20: "It is the default, whatever the model is in the middle of.",
-        50: "The model would go on that far if you asked for it; nobody did.",
+        10: "That is a budget of 20 with the prompt counted in, as it was until version 4.46.",
+        20: "It is what you get where neither you nor the checkpoint says anything, even in mid-sentence.",
+        50: "The model would continue that far if you asked for it; nobody did.",
         8192: "That is the size of its context window. Without a word from you, another limit comes first.",
     },
 )
@@ -28,7 +28,7 @@ def tokens_left(answer, model, tokenizer) -> str:
         raise Hint(f"Expected a dict with the keys {list(expected)}; keep those of the stub.")
     if answer["nothing said"] == 20 - prompt:
         raise Hint(
-            "Without a word about length you get 20 new tokens: the prompt doesn't count (it did until version 4)."
+            "Without a word about length you get 20 new tokens: the prompt doesn't count (it did until version 4.46)."
         )
     if answer["max_length=30"] == 30:
         raise Hint("max_length counts the prompt too: its tokens are taken off the 30.")
@@ -48,12 +48,12 @@ def _whole(model, tokenizer, prompt: str) -> str:
 @exercise("04", "Exactly one sentence, without the prompt")
 def one_sentence(answer, model, tokenizer) -> str:
     """a function that returns one sentence, and nothing of the prompt."""
-    for prompt in ["Once upon a time", "The capital of France is", "Water boils at"]:
+    for prompt in ["Once upon a time", "The opposite of hot is", "Water boils at"]:
         text = run(answer, model, tokenizer, prompt)
         if not isinstance(text, str):
             raise Hint(f"Return the text, a str: decode the ids. Came: {type(text).__name__}.")
         if text.strip().startswith(prompt):
-            raise Hint("The prompt is still there: decode only the ids behind it, `ids[0, prompt_length:]`.")
+            raise Hint("The prompt is still there: decode only the ids after it, `ids[0, prompt_length:]`.")
         if "<|im_end|>" in text:
             raise Hint("The end token is in the text: decode with skip_special_tokens=True.")
         if not text.strip():

@@ -26,7 +26,7 @@ DRAWS = 3000
 ONE, MANY, SEVERAL, SAME = "one right answer", "many good answers", "several to choose from", "the same text every run"
 TASKS = {  # the mode, the reason, what to say where the mode is wrong, and where only the reason is
     "find the date in an invoice": (
-        *("greedy", ONE, "There is one date to find: a draw can only miss it."),
+        *("greedy", ONE, "There is one date to find: nothing is won by variety."),
         "What makes a draw harmful here? The date is either right or wrong.",
     ),
     "tell a bedtime story": (
@@ -68,7 +68,7 @@ def sampling_by_hand(answer, model, tokenizer) -> str:
 
 
 def _two_tensors(answer, logits, *settings) -> tuple[torch.Tensor, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):  # the reader's own random numbers go on as if nothing had been drawn
+    with torch.random.fork_rng(devices=[]):  # the reader's own random numbers continue as if nothing had been drawn
         torch.manual_seed(0)
         try:
             result = run(answer, logits.clone(), *settings, DRAWS)

@@ -48,12 +48,12 @@ class Length(Play):
         )
 
     def figure(self) -> Figure:
-        kept = self.kept()
+        kept, budget = self.kept(), self.budget.value
         title = (
-            f"max_new_tokens={self.budget.value}: {len(kept.prompt_ids)} prompt tokens + {len(kept.new_ids)} new; "
+            f"max_new_tokens={budget}: {len(kept.prompt_ids)} prompt tokens + {len(kept.new_ids)} new; "
             f"stopped by {kept.stopped_by}"
         )
-        return pictures.token_strip(replace(self.call, rows=[kept]), self.tokenizer, title=title)
+        return pictures.token_strip(self.call, self.tokenizer, self.row.value, title, budget)
 
     def _draw(self) -> str:
         row, kept = self.call.rows[self.row.value], self.kept()

@@ -251,6 +251,7 @@ def test_rows_that_stop_for_different_reasons(tiny, tokenizer):
     assert [row.new_ids for row in call.rows] == [[90, END], [90, 91, 92, stop], [90] * 6]
     assert call.output_ids[0, 5:].tolist() == [END] * 4, "the padding looks like end tokens"
     assert [len(row.steps) for row in call.rows] == [2, 4, 6]
+    assert all(row.steps[-1] == list(row.steps)[-1] for row in call.rows), "the row's own last step, not the batch's"
 
 
 @pytest.mark.parametrize("end_ids", [[5, 91], [91, END], 91, torch.tensor([91, 5]), torch.tensor(91)])

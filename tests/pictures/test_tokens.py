@@ -40,6 +40,20 @@ def test_strip_of_another_row(tokenizer):
     assert [note for _, note, _ in boxes(figure.axes[0])] == ["50", "70", "80"]
 
 
+def test_a_budget_cuts_a_strip_with_scissors(tokenizer):
+    new = [*tokenizer("1, 2").input_ids, END]
+    call = call_of(tokenizer, [50, 60], [new], "end-of-sequence")
+    figure = check(pictures.token_strip(call, tokenizer, budget=3))
+    assert title(figure) == f"2 prompt tokens + 3 new; {len(new) - 3} more are cut off"
+    (cut,) = [n for n, (text, *_) in enumerate(boxes(figure.axes[0])) if text == "✂"]
+    assert cut == 2 + 3 and len(styled(figure, "padding")) == len(new) - 3 and len(styled(figure, "new")) == 3
+    for enough in (len(new), 100):
+        whole = check(pictures.token_strip(call, tokenizer, budget=enough))
+        assert styled(whole, "end") == ["<|im_end|>"] and title(whole).endswith("stopped by end-of-sequence")
+    with pytest.raises(ValueError, match="`budget` is 1 or more"):
+        pictures.token_strip(call, tokenizer, budget=0)
+
+
 @pytest.mark.parametrize("form", [list, tuple, torch.tensor])
 def test_strip_of_ids(form, tokenizer):
     ids = tokenizer("A,\tB\nC").input_ids

@@ -39,7 +39,7 @@ def total(old: str, new: str) -> str:
 
 WRONG = {
     "greedy_loop": [
-        (loop(STOP, ""), "goes on behind the end token"),
+        (loop(STOP, ""), "continues after the end token"),
         (loop("logits[0, -1]", "logits[0, 0]"), "follows the first word of the prompt"),
         (loop(APPEND, ""), "Only the prompt came back"),
         (loop("return ids", "return ids[:, -step - 1 :]"), "only the new tokens"),
@@ -57,8 +57,8 @@ WRONG = {
         (total(".sum()", ".mean()"), "the mean over the tokens"),
         (total("    logs =", "    return model(ids, labels=ids).loss\n    logs ="), "This is the loss"),
         (total(".sum()", ".sum().exp()"), "the probability itself"),
-        (total("logits[:-1]", "logits[1:]"), "about the *next* token"),
-        (total("logits[:-1]", "logits").replace("ids[0, 1:, None]", "ids[0, :, None]"), "about the *next* token"),
+        (total("logits[:-1]", "logits[1:]"), "about the next token"),
+        (total("logits[:-1]", "logits").replace("ids[0, 1:, None]", "ids[0, :, None]"), "about the next token"),
         (total("log_softmax(-1)", "softmax(-1)"), "Probabilities of steps aren't added"),
         (total(".log_softmax(-1)", ""), "These are raw scores"),
         (total("log_softmax(-1)", "log_softmax(0)"), "over the vocabulary"),

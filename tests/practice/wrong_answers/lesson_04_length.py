@@ -9,11 +9,11 @@ def answer(model, tokenizer, prompt):
     return {}
 pitfalls.practice.one_sentence(answer, model, tokenizer)"""
 STOP = "max_new_tokens=60, stop_strings=['.', '!', '?'], tokenizer=tokenizer"
-BEHIND = "tokenizer.decode(ids[0, inputs['input_ids'].shape[1] :]{})"
+AFTER = "tokenizer.decode(ids[0, inputs['input_ids'].shape[1] :]{})"
 
 WRONG = {
     "tokens_left": [
-        (LEFT.format(16, 5, 26, 5), "it did until version 4"),
+        (LEFT.format(16, 5, 26, 5), "it did until version 4.46"),
         (LEFT.format(20, 5, 30, 5), "counts the prompt too"),
         (LEFT.format(20, 5, 26, 26), "max_new_tokens wins"),
         (LEFT.format(20, 4, 26, 5), "Expected the new tokens of each call"),
@@ -21,11 +21,11 @@ WRONG = {
     ],
     "one_sentence": [
         (SENTENCE.format(STOP, "tokenizer.decode(ids[0], skip_special_tokens=True)"), "The prompt is still there"),
-        (SENTENCE.format("max_new_tokens=20", BEHIND.format(", skip_special_tokens=True")), "cut off"),
-        (SENTENCE.format("max_new_tokens=60", BEHIND.format(", skip_special_tokens=True")), "sentence"),
+        (SENTENCE.format("max_new_tokens=20", AFTER.format(", skip_special_tokens=True")), "cut off"),
+        (SENTENCE.format("max_new_tokens=60", AFTER.format(", skip_special_tokens=True")), "sentence"),
         (SENTENCE.format(STOP, "ids[0]"), "Return the text, a str"),
         (SENTENCE.format("max_new_tokens=60, stop_strings=['.']", "''"), "Your function stopped with ValueError"),
         (SENTENCE.format(STOP, "''"), "Nothing came"),
-        (SENTENCE.format(STOP, BEHIND.format(", skip_special_tokens=True") + ".strip('.')"), "Only the full stop"),
+        (SENTENCE.format(STOP, AFTER.format(", skip_special_tokens=True") + ".strip('.')"), "Only the full stop"),
     ],
 }

@@ -63,7 +63,7 @@ WRONG = {
         by_hand(RIGHT, "Expected drawn ids of this shape", "p, torch.multinomial(p, 1)"),
     ],
     "modes_for_tasks": [
-        modes("a draw can only miss it", date=("sample", "many good answers")),
+        modes("nothing is won by variety", date=("sample", "many good answers")),
         modes("goes round in circles", story=("greedy", "one right answer")),
         modes("the same slogan five times", slogans=("greedy", "many good answers")),
         modes("sometimes takes the other one", review=("sample", "many good answers")),
