@@ -11,7 +11,6 @@ with course_extra():
         lesson_09_next_steps,
         lesson_10_under_control,
         lesson_11_speed_and_memory,
-        lesson_13_production,
     )
     from pitfalls.practice.feedback import Feedback
     from pitfalls.practice.final_exam import exam
@@ -23,6 +22,7 @@ with course_extra():
     from pitfalls.practice.lesson_06_padding_side import batch_like_single, left_pad_by_hand
     from pitfalls.practice.lesson_07_prompt_template import template_by_hand, two_turns, why_nothing
     from pitfalls.practice.lesson_08_your_own_code import guard, name_the_mistakes
+    from pitfalls.practice.lesson_13_production import format_and_server, whole_reply
     from pitfalls.practice.prediction import predict
     from pitfalls.practice.tasks import progress
 
@@ -31,6 +31,7 @@ __all__ = [
     "batch_like_single",
     "count_tokens",
     "exam",
+    "format_and_server",
     "greedy_loop",
     "guard",
     "left_pad_by_hand",
@@ -47,5 +48,6 @@ __all__ = [
     "text_probability",
     "tokens_left",
     "two_turns",
+    "whole_reply",
     "why_nothing",
 ]
