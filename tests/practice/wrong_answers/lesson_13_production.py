@@ -31,7 +31,7 @@ WRONG = {
         choice("with what is installed already", c=("nf4", "vLLM")),
         choice("none of the formats: bf16, nf4, GGUF", c=("int4", "transformers")),
         choice("none of the servers", b=("bf16", "SGLang")),
-        choice("needs a pair", b="vLLM"),
+        choice("needs a pair", b="'vLLM'"),
         ('\nanswer = {"A": ("GGUF", "llama.cpp")}\npitfalls.practice.format_and_server(answer)', "Keep the keys"),
     ],
     "whole_reply": [
