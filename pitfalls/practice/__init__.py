@@ -23,12 +23,14 @@ with course_extra():
     from pitfalls.practice.lesson_06_padding_side import batch_like_single, left_pad_by_hand
     from pitfalls.practice.lesson_07_prompt_template import template_by_hand, two_turns, why_nothing
     from pitfalls.practice.lesson_08_your_own_code import guard, name_the_mistakes
+    from pitfalls.practice.lesson_12_conversations import clean_text, parse_calls
     from pitfalls.practice.prediction import predict
     from pitfalls.practice.tasks import progress
 
 __all__ = [
     "Feedback",
     "batch_like_single",
+    "clean_text",
     "count_tokens",
     "exam",
     "greedy_loop",
@@ -40,6 +42,7 @@ __all__ = [
     "name_the_mistakes",
     "new_keyword",
     "one_sentence",
+    "parse_calls",
     "predict",
     "progress",
     "sampling_by_hand",
