@@ -31,7 +31,7 @@ def chat(
         0.85 + 0.34 * len(lines), title, f"The text: {''.join(visible(part) for _, part in parts)}", below=0.3
     )
     draw_cells(axis, lines, height=0.62)
-    roles = ["special", *dict.fromkeys(message["role"] for message in messages if message["role"] in STYLES)]
+    roles = dict.fromkeys(["special", *(role for role, _ in parts if role in STYLES)])
     handles = [Patch(label="template" if role == "special" else role, **STYLES[role]) for role in roles]
     figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, frameon=False)
     return figure

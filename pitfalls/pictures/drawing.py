@@ -24,6 +24,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "system": {"facecolor": "#9d82d6", "edgecolor": "#5b3c99"},
     "user": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5"},
     "assistant": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
+    "tool": {"facecolor": "#cdeac0", "edgecolor": "#3f7d2c"},
 }
 BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
 SMALLEST = 8  # points: what can still be read

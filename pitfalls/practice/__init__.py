@@ -20,6 +20,7 @@ with course_extra():
     from pitfalls.practice.lesson_09_next_steps import min_p_by_hand, settings_of_words
     from pitfalls.practice.lesson_10_under_control import answer_probability, no_digits
     from pitfalls.practice.lesson_11_speed_and_memory import cache_of_a_config, largest_batch
+    from pitfalls.practice.lesson_12_conversations import clean_text, parse_calls
     from pitfalls.practice.lesson_13_production import format_and_server, whole_reply
     from pitfalls.practice.prediction import predict
     from pitfalls.practice.tasks import progress
@@ -29,6 +30,7 @@ __all__ = [
     "answer_probability",
     "batch_like_single",
     "cache_of_a_config",
+    "clean_text",
     "count_tokens",
     "exam",
     "format_and_server",
@@ -44,6 +46,7 @@ __all__ = [
     "new_keyword",
     "no_digits",
     "one_sentence",
+    "parse_calls",
     "predict",
     "progress",
     "sampling_by_hand",

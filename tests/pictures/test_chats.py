@@ -108,6 +108,18 @@ def test_a_system_message(tokenizer, monkeypatch):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["template", "system", "user"]
 
 
+def test_the_result_of_a_tool_and_a_turn_without_words(tokenizer, monkeypatch):
+    calls = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.tool_calls %}CALL{% endif %}\n{% endfor %}"
+    messages = [
+        {"role": "user", "content": "How warm is it?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "temperature"}}]},
+        {"role": "tool", "content": "18.5"},
+    ]
+    figure, _ = drawn_chat(tokenizer, monkeypatch, calls, messages)
+    assert styled(figure, "tool") == ["18.5"] and "CALL" in "".join(styled(figure, "special"))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["template", "user", "tool"]
+
+
 def test_the_default_system_message_is_the_templates(tokenizer, monkeypatch):
     figure, _ = drawn_chat(tokenizer, monkeypatch, SMOLLM2, [{"role": "user", "content": "Hi"}])
     assert any("You·are·a·helpful·AI·assistant" in word for word in styled(figure, "special"))
