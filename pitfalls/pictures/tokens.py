@@ -80,7 +80,7 @@ def padding(
     columns: list[int | None] = list(range(ids.shape[1]))
     if len(columns) > COLUMNS:
         columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
-    letters = max(4, min(9, 80 // len(columns)))  # what fits into a column
+    letters = max(4, min(9, 68 // len(columns)))  # what fits into a column
     texts = [short(visible(tokenizer.decode([i])), letters) for i in ids.flatten().tolist()]
     figure, axis = subplots(figsize=(max(WIDTH, 0.55 * len(columns)), 0.9 + 0.8 * len(ids)))
     for y, (x, column) in itertools.product(range(len(ids)), enumerate(columns)):
