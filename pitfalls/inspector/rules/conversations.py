@@ -162,7 +162,7 @@ def message_role(call: Call) -> str | Said | None:
     """,
     fix=appended("""
     for marker in tokenizer.all_special_tokens:  # a message holds text; only the template writes markers
-        messages = [{**message, "content": message["content"].replace(marker, "")} for message in messages]
+        messages = [{**message, "content": message["content"].replace(marker, " ")} for message in messages]
     """),
     source="https://github.com/huggingface/transformers/issues/29279",
 )
@@ -272,9 +272,9 @@ def _in_template(error: BaseException) -> bool:
 
 def _sanitized(mark: str) -> str:
     """Code that keeps the markers in messages from becoming tokens."""
-    if "sanitize_control_tokens" not in KEYWORDS:  # new in transformers 5.23
+    if "sanitize_control_tokens" not in KEYWORDS:  # new in transformers 5.20
         return appended(
-            f'messages = [{{**message, "content": message["content"].replace({mark!r}, "")}} for message in messages]'
+            f'messages = [{{**message, "content": message["content"].replace({mark!r}, " ")}} for message in messages]'
         )
     return TEMPLATE.strip().replace("return_dict", "sanitize_control_tokens=True, return_dict")
 
