@@ -94,7 +94,7 @@ def test_the_lessons_template_behaves_like_qwens(tokenizers, like_qwen):
         off = rendered(qwen, QUESTION, chat_template=template, add_generation_prompt=True, enable_thinking=False)
         assert off.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
         assert "hm" not in texts["thought"] and "<|im_start|>assistant\nWarm.<|im_end|>" in texts["thought"]
-        lines[template] = [json.loads(line) for line in re.findall(r"(?m)^\{.*\}$", texts["called"])]
+        lines[template] = [json.loads(line) for line in re.findall(r'(?m)^\{"\w+": ".*\}$', texts["called"])]
     assert lines[None] == lines[like_qwen] and len(lines[None]) == 2, "the tool and the call"
 
 
