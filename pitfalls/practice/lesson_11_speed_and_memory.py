@@ -1,6 +1,7 @@
 """The prediction and the exercises of lesson 11."""
 
 from numbers import Real
+from typing import Any
 
 from pitfalls.practice.feedback import Hint, exercise, run
 from pitfalls.practice.prediction import question
@@ -23,21 +24,27 @@ sum(read)""",
     },
 )
 
+Config = dict[str, Any]
+
 # What matters in the config.json of models with a cache: the numbers of SmolLM2-135M-Instruct, of Mistral-7B-v0.1
 # (https://huggingface.co/mistralai/Mistral-7B-v0.1/blob/main/config.json), and of one like Qwen3, with a head size
 # of its own. Those of a model without groups of heads come last.
-SMALL = {"num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
-MISTRAL = {
+SMALL: Config = {"num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
+MISTRAL: Config = {
     "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
     "sliding_window": 4096,
 }  # fmt: skip
-OWN_SIZE = {
+OWN_SIZE: Config = {
     "num_hidden_layers": 28, "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
     "sliding_window": None,
 }  # fmt: skip
 
 
-def _cache(config: dict, tokens: int, rows: int, bytes_each: int, slip: str = "") -> int:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _cache(config: Config, tokens: int, rows: int, bytes_each: int, slip: str = "") -> int:
     """Bytes of the cache, as they are or as they come out with one slip."""
     heads, size = config["num_attention_heads"], config["hidden_size"] // config["num_attention_heads"]
     if slip != "all heads":
@@ -70,11 +77,16 @@ SLIPS = {
 @exercise("11", "The cache's bytes, from a config")
 def cache_of_a_config(answer) -> str:
     """a function that returns the bytes of the cache as a whole number."""
-    cases = [(SMALL, 500, 1, 4), (SMALL, 500, 64, 2), (OWN_SIZE, 2000, 4, 2), (MISTRAL, 1500, 2, 2),
-             (MISTRAL, 20_000, 3, 2)]  # fmt: skip
+    cases: list[tuple[Config, int, int, int]] = [
+        (SMALL, 500, 1, 4),
+        (SMALL, 500, 64, 2),
+        (OWN_SIZE, 2000, 4, 2),
+        (MISTRAL, 1500, 2, 2),
+        (MISTRAL, 20_000, 3, 2),
+    ]
     for config, tokens, rows, bytes_each in cases:
         given = run(answer, dict(config), tokens, rows, bytes_each)
-        if not isinstance(given, Real) or isinstance(given, bool):
+        if not _is_number(given):
             raise Hint(f"Return one number, the bytes. Came: {type(given).__name__}.")
         wanted = _cache(config, tokens, rows, bytes_each)
         if abs(given - wanted) <= wanted / 1000:  # one token more or less in the window
@@ -111,7 +123,7 @@ def largest_batch(answer) -> str:
         if name not in answer:
             raise Hint(f"{name!r} is missing.")
         given = answer[name]
-        if not isinstance(given, Real) or isinstance(given, bool):
+        if not _is_number(given):
             raise Hint(f"{name}: give a number of rows. Came: {type(given).__name__}.")
         wanted = _fit(weights, tokens)
         if given == wanted:

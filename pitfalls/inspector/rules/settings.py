@@ -162,8 +162,8 @@ def ignored_beam_settings(call: Call) -> str | Said | None:
 def removed_strategy(call: Call) -> str | Said | None:
     """Contrastive search, groups of beams, forced words and DoLa are no longer in the library.
 
-    Since transformers 5 their code lies on the Hub, and generate loads and runs it only where `trust_remote_code=True`
-    says so. Without, it raises a ValueError. `custom_generate="transformers-community/…"` names that code; read it
+    Since transformers 4.57 their code lies on the Hub, and generate loads and runs it only where
+    `trust_remote_code=True` says so. Without, it raises a ValueError. `custom_generate="transformers-community/…"` names that code; read it
     before you trust it.
     """
     if call.arguments.get("custom_generate") is not None or call.arguments.get("trust_remote_code") or call.made:
@@ -185,7 +185,8 @@ def removed_strategy(call: Call) -> str | Said | None:
     else:
         return None
     return Said(
-        f"{name} asks for code that transformers 5 moved to the Hub: generate raises. Instead: {instead}.", fix=code
+        f"{name} asks for code that is on the Hub since transformers 4.57: generate raises. Instead: {instead}.",
+        fix=code,
     )
 
 
