@@ -163,8 +163,8 @@ def removed_strategy(call: Call) -> str | Said | None:
     """Contrastive search, groups of beams, forced words and DoLa are no longer in the library.
 
     Since transformers 4.57 their code lies on the Hub, and generate loads and runs it only where
-    `trust_remote_code=True` says so. Without, it raises a ValueError. `custom_generate="transformers-community/…"` names that code; read it
-    before you trust it.
+    `trust_remote_code=True` says so. Without, it raises a ValueError. `custom_generate="transformers-community/…"`
+    names that code; read it before you trust it.
     """
     if call.arguments.get("custom_generate") is not None or call.arguments.get("trust_remote_code") or call.made:
         return None
