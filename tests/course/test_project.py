@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tools.lessons import LESSONS, ROOT
+from tools.lessons import LESSONS, ROOT, minutes, read
 
 README = (ROOT / "README.md").read_text()
 
@@ -71,6 +71,14 @@ def test_readme_lists_every_lesson_with_its_badge():
     for path in LESSONS:
         assert f"](notebooks/{path.name})" in README
         assert re.search(rf"colab\.research\.google\.com/github/[\w./-]+/notebooks/{path.name}\)", README)
+
+
+def test_readme_says_how_long_the_course_is():
+    total = [minutes(read(path)) for path in LESSONS]
+    hours = ["", "", "", "", "", "", "six", "seven", "eight", "nine", "ten"][round(sum(map(sum, total)) / 60)]
+    assert f"with all exercises about {hours} hours" in README
+    assert "thirteen lessons of a quarter to half an hour each" in README and len(LESSONS) == 13
+    assert 12 <= min(reading for reading, _ in total) and max(reading for reading, _ in total) <= 30
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
