@@ -1,7 +1,7 @@
 """Lessons 1 to 8 run on each model that their setup cell offers: on small stand-ins for the 7B ones, in 4-bit.
 
 What a lesson claims about the embedded model's words and numbers is not asserted: these weights are random.
-Lessons 9 to 12 are left out: they load a model as the others do, and their claims are about the embedded one.
+Lessons 9 to 13 are left out: they load a model as the others do, and their claims are about the embedded one.
 """
 
 import nbformat
