@@ -95,7 +95,8 @@ def padding(
             axis.text(x, y + 0.18, note, ha="center", va="center", fontsize=SMALLEST)
     ends_on_pad = int((mask[:, -1] == 0).sum())
     title = title or (
-        f"{ends_on_pad} of {len(ids)} rows end on padding: what follows continues a pad, not the prompt"
+        f"{ends_on_pad} of {len(ids)} rows {'ends' if ends_on_pad == 1 else 'end'} on padding: "
+        "what follows continues a pad, not the prompt"
         if ends_on_pad
         else "Every row ends on a token of its own: what follows continues the prompt"
     )

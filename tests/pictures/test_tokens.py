@@ -137,6 +137,11 @@ def test_masks_and_position_ids_are_those_of_generate(side, tokenizer):
     assert title(figure).startswith("Every row ends on a token" if side == "left" else "2 of 3 rows end on padding")
 
 
+def test_one_row_ends_and_several_rows_end_on_padding(tokenizer):
+    inputs = tokenizer(["1, 2, 3", "Once"], return_tensors="pt", padding=True, padding_side="right")
+    assert title(check(pictures.padding(inputs, tokenizer))).startswith("1 of 2 rows ends on padding: what follows")
+
+
 @pytest.mark.parametrize("words", [1, 20, 40])
 def test_padding_of_long_rows(words, tokenizer):
     inputs = tokenizer(

@@ -181,7 +181,7 @@ def stop_strings(call: Call) -> str | Said | None:
 
 @rule(
     "error",
-    LESSON,
+    "09_next_steps",
     mistake="""
     from transformers import TextStreamer
     model.generate(**inputs, max_new_tokens=5, num_beams=2, streamer=TextStreamer(tokenizer))

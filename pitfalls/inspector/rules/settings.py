@@ -152,7 +152,7 @@ def ignored_beam_settings(call: Call) -> str | Said | None:
 
 @rule(
     "error",
-    "05_decoding_mode",
+    "09_next_steps",
     mistake="model.generate(**inputs, max_new_tokens=5, penalty_alpha=0.6, top_k=4)",
     fix="output = model.generate(**inputs, max_new_tokens=50, repetition_penalty=1.1)",
     source="https://github.com/huggingface/transformers/issues/38268",
