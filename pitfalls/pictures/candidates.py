@@ -54,7 +54,8 @@ def next_token(
         probabilities = probabilities_of(source)
         share = math.ceil(top / len(probabilities))
         best = [[i for i in p.topk(min(share, len(p))).indices.tolist() if p[i]] for p in probabilities.values()]
-        ids = sorted(dict.fromkeys(itertools.chain(*best)), key=lambda i: -max(p[i].item() for p in probabilities.values()))
+        most_of_all = torch.stack([p.cpu() for p in probabilities.values()]).amax(0)
+        ids = sorted(dict.fromkeys(itertools.chain(*best)), key=lambda i: -most_of_all[i].item())
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
     title = title or bars_title(sorted(next(iter(panels.values())), key=lambda bar: -bar[1]))
     most = most or max(p for bars in panels.values() for _, p in bars)

@@ -76,7 +76,7 @@ def curves(
     told = []
     for (name, (xs, ys)), style in zip(lines.items(), cycle(LINES)):
         stepped = steps if isinstance(steps, bool) else name in steps
-        shown = {"marker": None} if steps else {"markersize": 4}
+        shown: dict[str, Any] = {"marker": None} if steps else {"markersize": 4}
         shown |= {"drawstyle": "steps-post"} if stepped else {}
         axis.plot(list(map(float, xs)), list(map(float, ys)), label=name, **(style | shown))
         told.append(
