@@ -41,7 +41,8 @@ def next_token(
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
     `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
-    all with the same tokens, the likeliest of each, without those that a filter has cut. All panels share one scale.
+    all with the same tokens, the likeliest of each, without those that a filter has cut. The largest bar of all is on
+    top. All panels share one scale.
     Pictures that are to be compared share one where each is given the same `most`, the probability at which it ends.
     """
     at_least_one(top=top)
@@ -53,9 +54,10 @@ def next_token(
         probabilities = probabilities_of(source)
         share = math.ceil(top / len(probabilities))
         best = [[i for i in p.topk(min(share, len(p))).indices.tolist() if p[i]] for p in probabilities.values()]
-        ids = list(dict.fromkeys(itertools.chain(*best)))
+        most_of_all = torch.stack([p.cpu() for p in probabilities.values()]).amax(0)
+        ids = sorted(dict.fromkeys(itertools.chain(*best)), key=lambda i: -most_of_all[i].item())
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
-    title = title or bars_title(next(iter(panels.values())))
+    title = title or bars_title(sorted(next(iter(panels.values())), key=lambda bar: -bar[1]))
     most = most or max(p for bars in panels.values() for _, p in bars)
     rows = max(map(len, panels.values()))
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * rows), sharey=True, squeeze=False)

@@ -1,6 +1,6 @@
 """Figures of measurements: bars, and curves."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import cycle
 from numbers import Real
 from typing import Any
@@ -62,19 +62,22 @@ def curves(
     title: str,
     x: str,
     y: str,
-    steps: bool = False,
+    steps: bool | Collection[str] = False,
     height: float = 2.6,
 ) -> Picture:
     """Measured points by name, each a pair of x and y values, joined by lines that differ in more than their colour.
 
-    `x` and `y` say what the axes measure, with the unit. With `steps` a value holds until the next point.
+    `x` and `y` say what the axes measure, with the unit. With `steps` a value holds until the next point;
+    names in `steps` are those of the lines that do so, and the others are then drawn without marks.
     """
     if not isinstance(lines, Mapping) or not lines:
         raise ValueError(f"`curves` takes pairs of x and y values by name, and not {kind(lines)}.")
     figure, axis = subplots(figsize=(WIDTH, height))
     told = []
     for (name, (xs, ys)), style in zip(lines.items(), cycle(LINES)):
-        shown = {"drawstyle": "steps-post", "marker": None} if steps else {"markersize": 4}
+        stepped = steps if isinstance(steps, bool) else name in steps
+        shown: dict[str, Any] = {"marker": None} if steps else {"markersize": 4}
+        shown |= {"drawstyle": "steps-post"} if stepped else {}
         axis.plot(list(map(float, xs)), list(map(float, ys)), label=name, **(style | shown))
         told.append(
             f"{name} goes from {float(ys[0]):.3g} at {float(xs[0]):.3g} to {float(ys[-1]):.3g} at {float(xs[-1]):.3g}"

@@ -67,14 +67,15 @@ class Padding(Play):
     def summary(self) -> str:
         pairs = list(zip(self.rows(), self.alone(), strict=True))
         same = sum(row.new_ids == alone.new_ids for row, alone in pairs)
+        mask = "the tokenizer's mask" if self.mask.value == "tokenizer's" else "a mask of ones"
         return (
-            f"Padding {self.side.value}, mask {self.mask.value}: "
+            f"Padding {self.side.value}, {mask}: "
             f"{same} of {len(pairs)} rows {'equals its' if same == 1 else 'equal their'} single run."
         )
 
     def figure(self) -> Figure:
-        first = self.rows()[0].new_text
-        title = f"{self.summary()} Row 0 → '{short(visible(first), 24)}'"
+        shown = (f"row {n} → '{short(visible(row.new_text), 60)}'" for n, row in enumerate(self.rows()))
+        title = "\n".join([self.summary(), *shown])
         return pictures.padding({name: ids.cpu() for name, ids in self.inputs().items()}, self.tokenizer, title=title)
 
     def _draw(self) -> str:

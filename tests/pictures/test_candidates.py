@@ -76,10 +76,11 @@ def test_next_token_of_several_logits(tokenizer):
     panels = {"with": logits_of({50: 0.6, 60: 0.3}), "without": logits_of({50: 0.01, 60: 0.9, 70: 0.05})}
     figure = check(pictures.next_token(panels, tokenizer, top=2))
     assert [axis.get_title() for axis in figure.axes] == ["with", "without"]
-    assert names(figure) == [tokenizer.decode([50]), tokenizer.decode([60])]
-    assert percentages(figure) == ["60.0%", "30.0%"] and percentages(figure, 1) == ["1.0%", "90.0%"]
+    assert names(figure) == [tokenizer.decode([60]), tokenizer.decode([50])], "the largest bar of all is on top"
+    assert percentages(figure) == ["30.0%", "60.0%"] and percentages(figure, 1) == ["90.0%", "1.0%"]
+    assert title(figure).startswith(f"'{visible(tokenizer.decode([50]))}' gets 60.0%"), "as the first panel says"
     best = names(check(pictures.next_token(panels, tokenizer, top=4)))
-    assert best == [tokenizer.decode([number]) for number in (50, 60, 70)], "those of the second panel too"
+    assert best == [tokenizer.decode([number]) for number in (60, 50, 70)], "those of the second panel too"
 
 
 def test_what_a_filter_cut_is_shown_with_nothing_and_adds_no_bars(tokenizer):

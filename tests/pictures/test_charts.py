@@ -55,6 +55,14 @@ def test_steps_hold_until_the_next_point():
     assert line.get_drawstyle() == "steps-post"
 
 
+def test_a_smooth_line_and_one_in_steps():
+    lines = {"smooth": ([0, 1, 3], [0, 4, 9]), "stairs": ([0, 1, 3], [0, 5, 5])}
+    figure = check(pictures.curves(lines, "T", "weights", "value", steps=["stairs"]))
+    smooth, stairs = figure.axes[0].get_lines()
+    assert smooth.get_drawstyle() == "default" and stairs.get_drawstyle() == "steps-post"
+    assert smooth.get_marker() == stairs.get_marker() == "None", "many points, and no marks"
+
+
 @pytest.mark.parametrize("lines", [{}, [1, 2], None])
 def test_what_are_no_curves_is_refused(lines):
     with pytest.raises(ValueError, match="`curves` takes pairs"):

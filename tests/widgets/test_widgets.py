@@ -139,9 +139,9 @@ def test_length_shows_where_the_end_token_came(tokenizer, counting):
 def test_padding_shows_what_each_row_goes_on_with(model, tokenizer):
     widget = Padding(model, tokenizer, TEXTS)
     alone = [record(model, tokenizer, tokenizer(t, return_tensors="pt"), max_new_tokens=12).new_ids for t in TEXTS]
-    seen = {}
+    seen, masks = {}, {"tokenizer's": "the tokenizer's mask", "all ones": "a mask of ones"}
     for side in ["left", "right"]:
-        for mask in ["tokenizer's", "all ones"]:
+        for mask in masks:
             widget.side.value, widget.mask.value = side, mask
             inputs = tokenizer(TEXTS, padding=True, padding_side=side, return_tensors="pt")
             if mask == "all ones":
@@ -149,7 +149,7 @@ def test_padding_shows_what_each_row_goes_on_with(model, tokenizer):
             rows = [row.new_ids for row in record(model, tokenizer, inputs, max_new_tokens=12).rows]
             assert [row.new_ids for row in widget.rows()] == rows
             same = seen[side, mask] = sum(row == single for row, single in zip(rows, alone, strict=True))
-            assert f"Padding {side}, mask {mask}: {same} of 2 rows" in said(widget)
+            assert f"Padding {side}, {masks[mask]}: {same} of 2 rows" in said(widget)
             pairs = [pair for row, single in zip(rows, alone, strict=True) for pair in zip_longest(row, single)]
             assert len(boxes(widget, "changed")) == sum(a is not None and a != b for a, b in pairs)
             hidden = int((inputs["attention_mask"] == 0).sum())

@@ -107,14 +107,14 @@ def next_token(root: "Locator"):
 def padding(root: "Locator"):
     assert re.search("2 of 2 rows equal their single run", text(root))
     root.evaluate(WATCH_WORK)
-    with changes(root, "Padding right, mask tokenizer's: 1 of 2 rows equals its single run"):
+    with changes(root, "Padding right, the tokenizer's mask: 1 of 2 rows equals its single run"):
         toggle(root, "right")
     assert root.evaluate("() => window.worked")
     assert root.locator(".pf-line .pf-changed").count() > 5
-    with changes(root, "Padding right, mask all ones"):
+    with changes(root, "Padding right, a mask of ones"):
         toggle(root, "all ones")
     assert "mask 0" not in text(root)
-    with changes(root, "Padding left, mask all ones: 1 of 2 rows"):
+    with changes(root, "Padding left, a mask of ones: 1 of 2 rows"):
         toggle(root, "left")
     with changes(root, "2 of 2 rows"):
         toggle(root, "tokenizer's")
