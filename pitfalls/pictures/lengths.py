@@ -87,7 +87,8 @@ def _styles(row: Row, budget: int | None, last: int) -> Iterator[str]:
 def _ending(row: Row, budget: int | None) -> str:
     if budget is not None and len(row.new_ids) > budget:
         return f"{budget} new, cut off"
-    return f"{len(row.new_ids)} new, {row.stopped_by}"
+    cut = "stopped by " if row.stopped_by == "length" else ""
+    return f"{len(row.new_ids)} new, {cut}{row.stopped_by}"
 
 
 def _title(rows: list[Row], budget: int | None) -> str:

@@ -8,14 +8,14 @@ from pitfalls.practice.prediction import question
 
 question(
     "05",
-    "The model writes 25 tokens, about five sentences. How many different ones are among them?",
+    "The model writes 20 tokens, about four sentences. How many different ones are among them?",
     """start = tokenizer("I am a cat.", return_tensors="pt").to(model.device)
-ids = model.generate(**start, max_new_tokens=25)[0, start["input_ids"].shape[1] :]
+ids = model.generate(**start, max_new_tokens=20)[0, start["input_ids"].shape[1] :]
 len(set(tokenizer.decode(ids).strip(" .").split(". ")))""",
     {
         1: "Every sentence makes itself likelier, and generate always takes the likeliest token: a loop.",
-        3: "It would have to leave its loop twice. Always taking the likeliest token, it never does.",
-        5: "Without a word from you nothing is drawn: the likeliest token is taken each time, and that "
+        2: "It would have to leave its loop once. Always taking the likeliest token, it never does.",
+        4: "Without a word from you nothing is drawn: the likeliest token is taken each time, and that "
         "brings no variety.",
     },
 )

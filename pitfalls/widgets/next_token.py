@@ -20,6 +20,7 @@ from pitfalls.widgets import markup
 from pitfalls.widgets.play import Play, encode
 
 SHOWN = 12  # tokens with a bar of their own
+OFF = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}  # what changes nothing
 
 
 class NextToken(Play):
@@ -58,9 +59,12 @@ class NextToken(Play):
         scores, _ = self.scores()
         own, now = logits.softmax(-1), scores.softmax(-1)
         best = now.argmax().item()
-        left = f"{int(torch.isfinite(scores).sum()):,} of {len(scores):,} tokens can be drawn"
-        changed = f", {percent(own[best].item())} by the model alone" if not torch.equal(scores, logits) else ""
-        return f"{left}; '{visible(self.tokenizer.decode([best]))}' gets {percent(now[best].item())}{changed}."
+        text = f"'{visible(self.tokenizer.decode([best]))}' gets {percent(now[best].item())}"
+        chosen = [f"{name} {value:g}" for name, value in self.values().items() if value != OFF[name]]
+        if chosen:
+            said = ", ".join(chosen).replace("_", " ")
+            text = f"{said[0].upper()}{said[1:]}: {text} (the model alone: {percent(own[best].item())})"
+        return f"{text}; {int(torch.isfinite(scores).sum()):,} of {len(scores):,} tokens can be drawn."
 
     def figure(self) -> Figure:
         _, logits = self.logits()

@@ -26,7 +26,7 @@ def test_rows_of_a_call_begin_their_new_tokens_together_and_wait_for_the_longest
     assert names(figure) == ["A·prompt", "Another"] and title(figure) == "From 3 to 5 new tokens"
     assert styles(figure, "prompt") == [(0, -3), (0, -2), (0, -1), (1, -2), (1, -1)]
     assert styles(figure, "end") == [(1, 2)] and styles(figure, "special") == [(1, 3), (1, 4)]
-    assert "5 new, length" in seen(figure) and "3 new, end-of-sequence" in seen(figure)
+    assert "5 new, stopped by length" in seen(figure) and "3 new, end-of-sequence" in seen(figure)
     assert "'Another': 2 prompt tokens, 3 new, end-of-sequence" in figure.alt
 
 
