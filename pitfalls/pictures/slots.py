@@ -5,10 +5,11 @@ from itertools import islice
 
 from matplotlib.patches import Patch
 
-from pitfalls.pictures.drawing import SMALLEST, STYLES, WIDTH, Picture, no_frame, subplots, titled
+from pitfalls.pictures.drawing import BAR, SMALLEST, STYLES, WIDTH, Picture, no_frame, subplots, titled
 from pitfalls.pictures.sources import kind
 
 Span = tuple[int, int, int, str]  # place, start, end, who; nobody is ""
+WRITES = {"facecolor": BAR, "edgecolor": "black", "linewidth": 0.6}  # orange would mean "marked"
 STATIC, CONTINUOUS = "static batches", "continuous batching"
 
 
@@ -25,7 +26,7 @@ def slots(lengths: Mapping[str, int], places: int, title: str | None = None) -> 
     figure, axes = subplots(2, 1, figsize=(WIDTH, 2 + 0.48 * places))
     for axis, (name, spans) in zip(axes, panels.items(), strict=True):
         for place, start, end, who in spans:
-            axis.barh(place, end - start, left=start, height=0.84, **STYLES["new" if who else "padding"])
+            axis.barh(place, end - start, left=start, height=0.84, **(WRITES if who else STYLES["padding"]))
             axis.text((start + end) / 2, place, who, ha="center", va="center", fontsize=9)
         axis.set_title(f"{name}: {steps[name]} steps", fontsize=10, loc="left")
         axis.set_xlim(0, max(steps.values()))
@@ -35,7 +36,7 @@ def slots(lengths: Mapping[str, int], places: int, title: str | None = None) -> 
         axis.tick_params(labelsize=SMALLEST)
         no_frame(axis)
     axes[-1].set_xlabel("steps of the model, one new token for each place", fontsize=9)
-    marks = [Patch(label="writes", **STYLES["new"]), Patch(label="done, and held", **STYLES["padding"])]
+    marks = [Patch(label="writes", **WRITES), Patch(label="done, and held", **STYLES["padding"])]
     figure.legend(handles=marks, loc="upper right", ncols=2, fontsize=SMALLEST, frameon=False)
     said = (
         f"{len(lengths)} answers on {places} places: {steps[STATIC]} steps in {STATIC}, {steps[CONTINUOUS]} with "

@@ -1,8 +1,10 @@
 """Figures of the places of a batch over time."""
 
 import pytest
+from matplotlib.colors import to_hex
 
 from pitfalls import pictures
+from pitfalls.pictures.drawing import BAR
 from pitfalls.pictures.slots import continuous, static
 from tests.pictures.reading import check, is_style, seen, title
 
@@ -17,6 +19,7 @@ def test_who_holds_a_place_and_which_does_nothing():
     above, below = figure.axes
     assert sum(is_style(bar, "padding") for bar in above.patches) == 2
     assert not any(is_style(bar, "padding") for bar in below.patches)
+    assert {to_hex(bar.get_facecolor()) for bar in below.patches} == {BAR}, "and not the orange of what is marked"
     assert above.get_xlim() == below.get_xlim() == (0, 44), "one scale"
     assert "place 2, 8 to 24: nobody" in figure.alt and "place 2, 17 to 37: D" in figure.alt
     assert title(check(pictures.slots({"A": 3}, 4, "One alone"))) == "One alone"
