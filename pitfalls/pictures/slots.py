@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 from matplotlib.patches import Patch
 
@@ -9,7 +10,7 @@ from pitfalls.pictures.drawing import BAR, SMALLEST, STYLES, WIDTH, Picture, no_
 from pitfalls.pictures.sources import kind
 
 Span = tuple[int, int, int, str]  # place, start, end, who; nobody is ""
-WRITES = {"facecolor": BAR, "edgecolor": "black", "linewidth": 0.6}  # orange would mean "marked"
+WRITES: dict[str, Any] = {"facecolor": BAR, "edgecolor": "black", "linewidth": 0.6}  # orange would mean "marked"
 STATIC, CONTINUOUS = "static batches", "continuous batching"
 
 
