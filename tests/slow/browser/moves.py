@@ -102,7 +102,7 @@ def next_token(root: "Locator"):
     assert sum(map(int, counts)) == 100 and sum(map(int, counts[5:])) == 0
     refuses_an_empty_text(root, "prompt", "Green, green, green,", "The prompt is empty")
     before = percentages(root)
-    with changes(root, r"'·green' gets \S+ \(the model alone|gets.*'·(?!green)"):
+    with changes(root, r"repetition penalty 2: '"):
         set_slider(root, "repetition penalty", 2)
     assert percentages(root)[0] < before[0]
 

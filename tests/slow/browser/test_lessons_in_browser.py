@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import nbformat
 import pytest
 
+import pitfalls.practice  # noqa: F401  its modules ask the questions
+from pitfalls.practice.prediction import questions
 from tests.slow.browser.moves import MOVES, predict
 from tools.lab import Lesson, bad_pictures
 from tools.lessons import BEYOND, LESSONS, code_cells, read
@@ -21,7 +23,8 @@ NO_WIDGET = re.compile(r"(Error (displaying|creating|rendering)|Loading) widget|
 
 def problems(cell: dict, saved) -> Iterator[str]:
     """What is wrong with a code cell in the page, next to the same cell of the saved notebook."""
-    if not re.fullmatch(r"\[\d+\]:", cell["prompt"]):
+    folded = saved.metadata.get("jupyter", {}).get("source_hidden")  # and its number with it
+    if not folded and not re.fullmatch(r"\[\d+\]:", cell["prompt"]):
         yield f"did not run: {cell['prompt']}"
     if saved.outputs and not cell["outputs"]:
         yield "has no output; the saved notebook has one"
@@ -63,7 +66,9 @@ def only_what_is_clicked(path) -> nbformat.NotebookNode:
     for cell in reversed(code_cells(notebook)):
         if CLICKED.search(cell.source) or defines(cell.source) & words:
             kept.insert(0, cell)
-            words |= set(re.findall(r"[^\W\d]\w*", cell.source))
+            asked = re.search(r'practice\.predict\("(\d+)"\)', cell.source)
+            code = questions[asked[1]].code if asked else cell.source
+            words |= set(re.findall(r"[^\W\d]\w*", code))
     notebook.cells = kept
     return notebook
 
