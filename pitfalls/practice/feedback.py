@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
-from pitfalls.practice.tasks import COLOURS, SIGNS, mark, tasks
+from pitfalls.practice.tasks import SIGNS, mark, tasks
 
+COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
 NOT_YET = "Not yet: replace the dots, and run the cell again."
 
 

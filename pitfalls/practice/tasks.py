@@ -21,7 +21,6 @@ from platformdirs import user_data_path
 
 Task = tuple[str, str]  # (lesson, name)
 
-COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
 SIGNS = {"not yet": "○", "not quite": "✗", "right": "✓"}
 tasks: dict[Task, str] = {}  # (lesson, name): title, in the order in which they were defined
 _here: set[Task] = set()  # done in this kernel
@@ -45,12 +44,17 @@ class Progress:
 
     lesson: str | None = None
 
-    def items(self, lesson: str) -> list[tuple[bool, str]]:
-        """Of a lesson, in its own order: whether a task is done, and its title."""
-        ready = done()
-        mine = [(task, title) for task, title in tasks.items() if task[0] == lesson]
-        mine.sort(key=lambda item: (item[0][1] != "prediction", item[0][1] == "exam"))
-        return [(task in ready, title) for task, title in mine]
+    def lessons(self) -> dict[str, list[tuple[bool, str]]]:
+        """Of each lesson that is meant, its tasks in its own order: whether one is done, and its title."""
+        ready = done()  # the file is read once
+        found: dict[str, list[tuple[bool, str]]] = {}
+        in_order = sorted(
+            tasks.items(), key=lambda item: (item[0][0], item[0][1] != "prediction", item[0][1] == "exam")
+        )
+        for task, title in in_order:
+            if self.lesson in (None, task[0]):
+                found.setdefault(task[0], []).append((task in ready, title))
+        return found
 
     def reset(self) -> "Progress":
         """Forget what was done, in this lesson or in all."""
@@ -61,21 +65,27 @@ class Progress:
         return self
 
     def __repr__(self) -> str:
+        lessons = self.lessons()
+        everything = [item for items in lessons.values() for item in items]
+        head = f"{_ready(everything)} of {len(everything)} done"
         if self.lesson:
-            items = self.items(self.lesson)
-            lines = [f"{sum(ready for ready, _ in items)} of {len(items)} done"]
-            return "\n".join([*lines, *(f"{SIGNS['right' if ready else 'not yet']} {title}" for ready, title in items)])
-        lessons = {lesson: self.items(lesson) for lesson in sorted({lesson for lesson, _ in tasks})}
-        counts = {lesson: (sum(ready for ready, _ in items), len(items)) for lesson, items in lessons.items()}
-        ready, all_ = (sum(column) for column in zip(*counts.values(), strict=True))
-        lines = [
-            f"{SIGNS['right' if n == of else 'not yet']} lesson {int(lesson):2}: {n} of {of}"
-            for lesson, (n, of) in counts.items()
-        ]
-        return "\n".join([f"{ready} of {all_} done in the course", *lines])
+            return "\n".join([head, *(_line(ready, title) for ready, title in everything)])
+        lines = (
+            _line(_ready(items) == len(items), f"lesson {int(lesson):2}: {_ready(items)} of {len(items)}")
+            for lesson, items in lessons.items()
+        )
+        return "\n".join([f"{head} in the course", *lines])
 
     def _repr_html_(self) -> str:
         return f'<pre style="font-family: monospace; background: none">{escape(repr(self))}</pre>'
+
+
+def _ready(items: list[tuple[bool, str]]) -> int:
+    return sum(ready for ready, _ in items)
+
+
+def _line(ready: bool, text: str) -> str:
+    return f"{SIGNS['right' if ready else 'not yet']} {text}"
 
 
 def progress(lesson: str | None = None) -> Progress:
