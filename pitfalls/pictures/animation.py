@@ -2,15 +2,25 @@
 
 import io
 from collections.abc import Iterable
+from typing import Any
 
-from IPython.display import Image as NotebookImage
 from matplotlib.figure import Figure
 from PIL import Image
 
 from pitfalls.pictures.sources import kind
 
 
-def animate(figures: Iterable[Figure], seconds: float = 1.2) -> NotebookImage:
+class MovingPicture:
+    """An animated PNG and its description. (IPython's own image takes no `alt` in the version that Colab has.)"""
+
+    def __init__(self, data: bytes, alt: str) -> None:
+        self.data, self.alt = data, alt
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"image/png": self.data, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def animate(figures: Iterable[Figure], seconds: float = 1.2) -> MovingPicture:
     """The figures one after the other, for ever, as one image that a saved notebook keeps (an animated PNG).
 
     Raises `ValueError` for no figures, or figures of different sizes.
@@ -21,7 +31,7 @@ def animate(figures: Iterable[Figure], seconds: float = 1.2) -> NotebookImage:
     times = [int(seconds * 1000)] * (len(frames) - 1) + [int(seconds * 2500)]
     frames[0].save(stream, format="PNG", save_all=True, append_images=frames[1:], duration=times, loop=0)
     alt = " Then: ".join(getattr(figure, "alt", "") for figure in figures)
-    return NotebookImage(data=stream.getvalue(), format="png", alt=f"A moving picture. {alt}")
+    return MovingPicture(stream.getvalue(), f"A moving picture. {alt}")
 
 
 def as_image(figure: Figure, dpi: float = 80) -> Image.Image:

@@ -4,7 +4,6 @@ import io
 
 import pytest
 import torch
-from IPython.display import Image as NotebookImage
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -166,8 +165,9 @@ def test_memory_of_one_format():
 
 def animation(figures) -> tuple[bytes, Image.Image]:
     shown = pictures.animate(figures)
-    assert isinstance(shown, NotebookImage) and shown.format == "png"
-    return shown.data, Image.open(io.BytesIO(shown.data))
+    data, metadata = shown._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == data["text/plain"] == shown.alt
+    return data["image/png"], Image.open(io.BytesIO(data["image/png"]))
 
 
 def test_animation(tokenizer):
