@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Candidate, Step
 from pitfalls.pictures.drawing import (
-    BAR,
     SMALLEST,
     WIDTH,
     Picture,
@@ -31,6 +30,8 @@ from pitfalls.pictures.drawing import (
     wrap,
 )
 from pitfalls.pictures.sources import at_least_one, probabilities_of, row_of, steps_of
+
+CERTAIN = "#6fa3d4"  # a darker blue than that of bars
 
 
 def next_token(
@@ -138,8 +139,8 @@ def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8
 
 
 def _shade(probability: float) -> tuple[float, ...]:
-    """White for nothing, and the colour of bars for certain."""
-    return tuple(1 - probability * (1 - part) for part in to_rgb(BAR))
+    """White for nothing, and blue for certain: black text can be read on it."""
+    return tuple(1 - probability * (1 - part) for part in to_rgb(CERTAIN))
 
 
 def _shown(step: Step, top: int) -> tuple[list[Candidate], int]:
