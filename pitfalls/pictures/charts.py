@@ -37,17 +37,19 @@ def bars(
     Panels with the same names share them.
     """
     panels = _panels(values)
-    written = _writer(form)
+    written, chosen = _writer(form), set(marked)
     shared = len({tuple(panel) for panel in panels.values()}) == 1
     most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
     rows = max(map(len, panels.values()))
     height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1)
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharey=shared)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
-        colors = [BAR_CHOSEN if bar in set(marked) else BAR for bar in panel]
+        colors = [BAR_CHOSEN if bar in chosen else BAR for bar in panel]
         drawn = axis.barh(list(panel), list(panel.values()), color=colors, edgecolor="black", linewidth=0.6)
-        for bar, value in zip(drawn, panel.values(), strict=True):
+        for bar, (called, value) in zip(drawn, panel.items(), strict=True):
             bar.set_visible(bool(value))  # its frame would look like a small number
+            if called in chosen and value < most / 100:  # nothing to fill
+                bar.set(edgecolor=BAR_CHOSEN, linewidth=3)
         axis.bar_label(drawn, [f" {written(value)}" for value in panel.values()], fontsize=9)
         axis.set_xlim(0, most * (1.15 if len(panels) == 1 else 1.3))
         axis.set_title(name, fontsize=10)

@@ -49,8 +49,8 @@ def lengths(
         axis.text(start + len(styles) + 0.6, y, _ending(row, budget), va="center", fontsize=SMALLEST)
     if limit is not None:
         line = min(starts) + limit
-        axis.plot([line, line], [-0.5, len(rows) - 0.5], color="black", linewidth=1.6)
-        axis.text(line, -0.62, f"✂ max_length={limit}", ha="center", va="center", fontsize=SMALLEST)
+        axis.plot([line, line], [-0.46, len(rows) - 0.5], color="black", linewidth=1.6)
+        axis.text(line, -0.7, f"✂ max_length={limit}", ha="center", va="center", fontsize=SMALLEST)
     right = max(
         start + len(row.prompt_ids) + len(row.new_ids) for start, row in zip(starts, rows.values(), strict=True)
     )

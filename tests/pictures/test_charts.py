@@ -45,6 +45,11 @@ def test_a_function_may_write_the_numbers_and_zero_has_no_bar():
     assert [bar.get_visible() for bar in figure.axes[0].patches] == [True, True, False]
 
 
+def test_a_marked_bar_can_be_told_where_it_is_too_short_to_be_filled():
+    long, thin, other = pictures.bars({"a": 1, "b": 1e-5, "c": 1e-5}, "Gone", marked=["a", "b"]).axes[0].patches
+    assert thin.get_edgecolor() == long.get_facecolor() and other.get_edgecolor() == long.get_edgecolor()
+
+
 @pytest.mark.parametrize("second", [{"a": 1, "b": 0.5}, {"a": 1, "c": 0.5}])
 def test_panels_have_one_scale_and_share_their_names_where_they_are_the_same(second):
     first, other = check(pictures.bars({"left": {"a": 2, "b": 4}, "right": second}, "Two panels")).axes
