@@ -37,7 +37,8 @@ def bars(
     Panels with the same names share them.
     """
     panels = _panels(values)
-    written, chosen = _writer(form), set(marked)
+    written = _written(form)
+    chosen = set(marked)
     shared = len({tuple(panel) for panel in panels.values()}) == 1
     most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
     rows = max(map(len, panels.values()))
@@ -110,7 +111,7 @@ def dots(
     """
     if not isinstance(values, Mapping) or not all(isinstance(row, Sequence) and row for row in values.values() or [0]):
         raise ValueError(f"`dots` takes lists of numbers by name, as {{'fp32': [7.6, 7.7]}}, and not {kind(values)}.")
-    written = _writer(form)
+    written = _written(form)
     end = end or max(map(max, values.values())) or 1
     piles = [Counter(round(SIDE_BY_SIDE * value / end) for value in numbers) for numbers in values.values()]
     lines = list(accumulate(0.15 * max(pile.values()) + 0.2 for pile in piles))  # in inches from the top
@@ -132,10 +133,6 @@ def dots(
     return titled(figure, title, f"Dots{', ' + label if label else ''}. {'; '.join(told)}.")
 
 
-def _writer(form: str | Callable[[float], str]) -> Callable[[float], str]:
-    return percent if form == "%" else form.format if isinstance(form, str) else form
-
-
 def _axes(axis: Axes, x: str, y: str) -> None:
     axis.set_ylim(min(0, axis.get_ylim()[0]))
     axis.locator_params(nbins=6)
@@ -144,6 +141,10 @@ def _axes(axis: Axes, x: str, y: str) -> None:
     axis.set_ylabel(y, fontsize=9)
     axis.tick_params(labelsize=SMALLEST)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _written(form: str | Callable[[float], str]) -> Callable[[float], str]:
+    return percent if form == "%" else form.format if isinstance(form, str) else form
 
 
 def _panels(values: Any) -> dict[str, Mapping[str, float]]:
