@@ -11,7 +11,7 @@ from pitfalls.extra import course_extra
 with course_extra():
     from pitfalls.pictures.animation import animate
     from pitfalls.pictures.candidates import generation, loop, next_token
-    from pitfalls.pictures.charts import bars, curves
+    from pitfalls.pictures.charts import bars, curves, dots
     from pitfalls.pictures.chats import chat
     from pitfalls.pictures.lengths import lengths
     from pitfalls.pictures.slots import slots
@@ -23,6 +23,7 @@ __all__ = [
     "bars",
     "chat",
     "curves",
+    "dots",
     "generation",
     "lengths",
     "loop",

@@ -1,11 +1,13 @@
-"""Figures of measurements: bars, and curves."""
+"""Figures of measurements: bars, dots, and curves."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import cycle
+from itertools import accumulate, cycle
 from numbers import Real
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SMALLEST, WIDTH, Picture, no_frame, percent, subplots, titled
 from pitfalls.pictures.sources import kind
@@ -17,6 +19,8 @@ LINES = [
     {"color": "#1f6aa5", "linestyle": ":", "marker": "^"},
     {"color": "#5b3c99", "linestyle": "-.", "marker": "D"},
 ]
+DOTS: list[dict[str, Any]] = [{"marker": "o", "markerfacecolor": BAR}, {"marker": "D", "markerfacecolor": BAR_CHOSEN}]
+SIDE_BY_SIDE = 66  # dots across the picture
 
 
 Line = tuple[Sequence[float] | Sequence[str], Sequence[float]]  # x and y values
@@ -25,27 +29,32 @@ Line = tuple[Sequence[float] | Sequence[str], Sequence[float]]  # x and y values
 def bars(
     values: Mapping[str, float] | Mapping[str, Mapping[str, float]],
     title: str,
-    form: str = "{:.3g}",
+    form: str | Callable[[float], str] = "{:.3g}",
     label: str = "",
     marked: Iterable[str] = (),
     line: tuple[str, float] | None = None,
 ) -> Picture:
     """Numbers by name as horizontal bars; several such mappings by name stand side by side, all on one scale.
 
-    `form` writes a number, as "{:.0f} MB"; "%" writes probabilities as the other pictures do, the small ones too.
-    `label` says what the bars measure; those named in `marked` stand out. Panels with the same names share them.
-    `line`, a name and a value, is a limit to compare the bars with.
+    `form` writes a number, as "{:.0f} MB", or is a function that does; "%" writes probabilities as the other pictures
+    do, the small ones too. Zero has no bar. `label` says what the bars measure; those named in `marked` stand out.
+    Panels with the same names share them. `line`, a name and a value, is a limit to compare the bars with.
     """
     panels = _panels(values)
     written = _written(form)
+    chosen = set(marked)
     shared = len({tuple(panel) for panel in panels.values()}) == 1
     most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
     rows = max(map(len, panels.values()))
     height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1) + 0.25 * bool(line)
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharey=shared)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
-        colors = [BAR_CHOSEN if bar in set(marked) else BAR for bar in panel]
+        colors = [BAR_CHOSEN if bar in chosen else BAR for bar in panel]
         drawn = axis.barh(list(panel), list(panel.values()), color=colors, edgecolor="black", linewidth=0.6)
+        for bar, (called, value) in zip(drawn, panel.items(), strict=True):
+            bar.set_visible(bool(value))  # its frame would look like a small number
+            if called in chosen and value < most / 100:  # nothing to fill
+                bar.set(edgecolor=BAR_CHOSEN, linewidth=3)
         texts = axis.bar_label(drawn, [f" {written(value)}" for value in panel.values()], fontsize=9)
         axis.set_xlim(0, most * (1.15 if len(panels) == 1 else 1.3))
         axis.set_title(name, fontsize=10)
@@ -134,6 +143,41 @@ def _draw_lines(
             axis.set_xticks(places, map(str, xs), family="monospace")
 
 
+def dots(
+    values: Mapping[str, Sequence[float]],
+    title: str,
+    form: str | Callable[[float], str] = "{:.3g}",
+    label: str = "",
+    end: float | None = None,
+) -> Picture:
+    """Measured values by name as dots on one scale from 0 to `end`, a line for each name; equal ones are piled up.
+
+    `form` writes a number as in `bars`, and `label` says what is measured.
+    """
+    if not isinstance(values, Mapping) or not all(isinstance(row, Sequence) and row for row in values.values() or [0]):
+        raise ValueError(f"`dots` takes lists of numbers by name, as {{'fp32': [7.6, 7.7]}}, and not {kind(values)}.")
+    written = _written(form)
+    end = end or max(map(max, values.values())) or 1
+    piles = [Counter(round(SIDE_BY_SIDE * value / end) for value in numbers) for numbers in values.values()]
+    lines = list(accumulate(0.15 * max(pile.values()) + 0.2 for pile in piles))  # in inches from the top
+    figure, axis = subplots(figsize=(WIDTH, 1.1 + lines[-1]))
+    for y, pile, style in zip(lines, piles, cycle(DOTS)):
+        places = [(place * end / SIDE_BY_SIDE, y - 0.15 * n) for place, most in pile.items() for n in range(most)]
+        axis.plot(*zip(*places, strict=True), linestyle="", markeredgecolor="black", markersize=8, **style)
+    axis.set(xlim=(-0.02 * end, 1.02 * end), ylim=(lines[-1] + 0.15, 0.1))
+    axis.set_yticks(lines, list(values), fontsize=9)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
+    axis.locator_params(axis="x", nbins=6)
+    axis.set_xlabel(label, fontsize=9)
+    axis.tick_params(axis="x", labelsize=SMALLEST)
+    axis.grid(axis="y", color="#cccccc", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    told = (f"{name}: {', '.join(map(written, sorted(map(float, numbers))))}" for name, numbers in values.items())
+    return titled(figure, title, f"Dots{', ' + label if label else ''}. {'; '.join(told)}.")
+
+
 def _axes(axis: Axes, log: bool, form: str) -> None:
     axis.margins(x=0.1 if form else 0.04)  # room for what is written at the last point
     if log:
@@ -154,8 +198,8 @@ def _told(name: str, line: Line, form: str) -> str:
     return f"{name} goes from {written(float(ys[0]))} at {at[0]} to {written(float(ys[-1]))} at {at[1]}"
 
 
-def _written(form: str) -> Callable[[float], str]:
-    return percent if form == "%" else form.format
+def _written(form: str | Callable[[float], str]) -> Callable[[float], str]:
+    return percent if form == "%" else form.format if isinstance(form, str) else form
 
 
 def _panels(values: Any) -> dict[str, Mapping[str, float]]:

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +30,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
 SMALLEST = 8  # points: what can still be read
+ON_HATCHES = [withStroke(linewidth=4, foreground="white")]  # letters that no line runs through
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
 
 
@@ -125,9 +127,11 @@ def draw_cells(axis: Axes, lines: list[list[tuple[str, str, str]]], height: floa
                                           boxstyle="round,pad=0,rounding_size=0.12", mutation_aspect=0.2,
                                           linewidth=0.8, **STYLES[style]))  # fmt: skip
             ink = "white" if style == "end" else "black"
+            effects = ON_HATCHES if "hatch" in STYLES[style] else []
             axis.text(x + width / 2, y - (0.16 if note else 0), text, ha="center", va="center", fontsize=9,
-                      family="monospace", color=ink, parse_math=False)  # fmt: skip
-            axis.text(x + width / 2, y + 0.25, note, ha="center", va="center", fontsize=SMALLEST, color=ink)
+                      family="monospace", color=ink, parse_math=False, path_effects=effects)  # fmt: skip
+            axis.text(x + width / 2, y + 0.25, note, ha="center", va="center", fontsize=SMALLEST, color=ink,
+                      path_effects=effects)  # fmt: skip
             x += width
     axis.set_ylim(len(lines) - 0.5, -0.5)
 

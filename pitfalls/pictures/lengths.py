@@ -18,15 +18,17 @@ LEGEND = {
 }
 
 
-def lengths(source: Call | Mapping[str, Call], budget: int | None = None, title: str | None = None) -> Picture:
+def lengths(
+    source: Call | Mapping[str, Call], budget: int | None = None, title: str | None = None, limit: int | None = None
+) -> Picture:
     """Each row as a line of small boxes, one a token: its prompt, what is new, and what ended it.
 
     The rows of one call stand as in a left-padded batch: their new tokens begin together, and a row that has ended
     waits for the longest. Several calls by name stand one below the other, each from its own beginning, by their first
-    row. With `budget`, new tokens beyond it are hatched, after a line with scissors.
+    row. With `budget`, new tokens beyond it are hatched, after a line with scissors. With `limit`, a line stands where
+    prompt and new tokens together are that many.
     """
-    if budget is not None:
-        at_least_one(budget=budget)
+    at_least_one(**{name: value for name, value in {"budget": budget, "limit": limit}.items() if value is not None})
     one = isinstance(source, Call)
     rows = _rows(source)
     starts = [-len(row.prompt_ids) if one else 0 for row in rows.values()]
@@ -45,6 +47,10 @@ def lengths(source: Call | Mapping[str, Call], budget: int | None = None, title:
                 axis.text(cut, y - 0.62, "✂", ha="center", va="center", fontsize=9)
             cuts.add(cut)
         axis.text(start + len(styles) + 0.6, y, _ending(row, budget), va="center", fontsize=SMALLEST)
+    if limit is not None:
+        line = min(starts) + limit
+        axis.plot([line, line], [-0.46, len(rows) - 0.5], color="black", linewidth=1.6)
+        axis.text(line, -0.7, f"✂ max_length={limit}", ha="center", va="center", fontsize=SMALLEST)
     right = max(
         start + len(row.prompt_ids) + len(row.new_ids) for start, row in zip(starts, rows.values(), strict=True)
     )
@@ -59,7 +65,10 @@ def lengths(source: Call | Mapping[str, Call], budget: int | None = None, title:
     alt = "; ".join(
         f"'{name}': {len(row.prompt_ids)} prompt tokens, {_ending(row, budget)}" for name, row in rows.items()
     )
-    return titled(figure, title or _title(list(rows.values()), budget), f"A line of boxes for each row. {alt}.")
+    line_told = f", and a line at max_length={limit}" if limit is not None else ""
+    return titled(
+        figure, title or _title(list(rows.values()), budget), f"A line of boxes for each row{line_told}. {alt}."
+    )
 
 
 def _rows(source: Call | Mapping[str, Call]) -> dict[str, Row]:

@@ -8,7 +8,9 @@ from matplotlib.patches import Rectangle
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
+from pitfalls.inspector.pads import find_pads
 from pitfalls.pictures.drawing import (
+    ON_HATCHES,
     SMALLEST,
     STYLES,
     WIDTH,
@@ -75,8 +77,8 @@ def padding(
 ) -> Picture:
     """A batch as a grid: each token with its mask (0 is hatched) and the position id that `generate` gives it.
 
-    A wide batch is shown by its first and its last columns. `names` are those of the rows, such as their texts; without
-    them the rows are counted.
+    A wide batch is shown by its first and its last columns. Pads before a text are named so where the mask is 1, too.
+    `names` are those of the rows, such as their texts; without them the rows are counted.
     `inputs` holds `input_ids` and `attention_mask`, both of shape (batch, tokens). The position of a token is the
     number of unmasked tokens before it, as in transformers' `_prepare_position_ids_for_generation`.
     """
@@ -88,19 +90,26 @@ def padding(
     columns: list[int | None] = list(range(ids.shape[1]))
     if len(columns) > COLUMNS:
         columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
-    letters = max(4, min(9, 68 // len(columns)))  # what fits into a column
-    texts = [short(visible(tokenizer.decode([i])), letters) for i in ids.flatten().tolist()]
+    letters = max(4, min(9, 68 // len(columns)))  # what fits into a column at size 9; one more does at 8
+    texts = [visible(tokenizer.decode([i])) for i in ids.flatten().tolist()]
+    ends = {i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None}
+    pad_ids = {tokenizer.pad_token_id} - {None}
+    before = [pads.left for pads in find_pads(ids.tolist(), mask.tolist(), pad_ids, ends, None)]
     figure, axis = subplots(figsize=(max(WIDTH, 0.55 * len(columns)), 0.9 + 0.8 * len(ids)))
     for y, (x, column) in itertools.product(range(len(ids)), enumerate(columns)):
         if column is None:
             axis.text(x, y, "…", ha="center", va="center", fontsize=12)
         else:
-            seen, text = bool(mask[y, column]), texts[y * ids.shape[1] + column]
+            seen = bool(mask[y, column])
+            text = "pad" if column < before[y] or not seen else texts[y * ids.shape[1] + column]
+            effects = [] if seen else ON_HATCHES
             box = Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **STYLES["prompt" if seen else "padding"])
             axis.add_patch(box)
             note = f"mask 1\npos {positions[y, column]}" if seen else "mask 0"
-            axis.text(x, y - 0.24, text if seen else "pad", ha="center", va="center", fontsize=9, family="monospace")
-            axis.text(x, y + 0.18, note, ha="center", va="center", fontsize=SMALLEST)
+            shown = _in_two(text, letters + 1)
+            axis.text(x, y - (0.21 if "\n" in shown else 0.24), shown, ha="center", va="center", family="monospace",
+                      fontsize=9 if len(text) <= letters else SMALLEST, path_effects=effects)  # fmt: skip
+            axis.text(x, y + 0.18, note, ha="center", va="center", fontsize=SMALLEST, path_effects=effects)
     ends_on_pad = int((mask[:, -1] == 0).sum())
     title = title or (
         f"{ends_on_pad} of {len(ids)} rows {'ends' if ends_on_pad == 1 else 'end'} on padding: "
@@ -114,6 +123,14 @@ def padding(
     axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))
     axis.set_yticklabels([short(name, NAME) for name in names], fontsize=SMALLEST)
     no_frame(axis)
-    rows = zip(names, mask.tolist(), strict=True)
-    alt = (f"{name} has {sum(map(bool, row))} tokens and {row.count(0)} pads" for name, row in rows)
-    return titled(figure, title, f"A grid of tokens: {', '.join(alt)}.")
+    rows = list(zip(names, mask.tolist(), before, strict=True))
+    alt = (f"{name} has {sum(map(bool, row))} tokens and {row.count(0)} pads" for name, row, _ in rows)
+    read = [f"; {name}: {sum(row[:n])} pads are read as text" for name, row, n in rows if any(row[:n])]
+    return titled(figure, title, f"A grid of tokens: {', '.join(alt)}{''.join(read)}.")
+
+
+def _in_two(text: str, letters: int) -> str:
+    """On two lines what does not fit on one, and cut what does not fit on two."""
+    text = short(text, 2 * letters)
+    half = (len(text) + 1) // 2
+    return text if len(text) <= letters else f"{text[:half]}\n{text[half:]}"

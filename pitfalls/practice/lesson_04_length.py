@@ -39,16 +39,17 @@ def tokens_left(answer, model, tokenizer) -> str:
 
 
 def _whole(model, tokenizer, prompt: str) -> str:
-    """The rest of the sentence, up to its full stop."""
+    """The rest of the sentence, up to its full stop; the last token may hold more than that."""
     inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
     stops = {"max_new_tokens": 80, "do_sample": False, "stop_strings": [".", "!", "?"], "tokenizer": tokenizer}
-    return tokenizer.decode(model.generate(**inputs, **stops)[0, inputs["input_ids"].shape[1] :])
+    text = tokenizer.decode(model.generate(**inputs, **stops)[0, inputs["input_ids"].shape[1] :])
+    return re.split(r"(?<=[.!?])", text)[0]
 
 
 @exercise("04", "Exactly one sentence, without the prompt")
 def one_sentence(answer, model, tokenizer) -> str:
     """a function that returns one sentence, and nothing of the prompt."""
-    for prompt in ["Once upon a time", "The opposite of hot is", "Water boils at"]:
+    for prompt in ["Once upon a time", 'My mother always said: "You', "Water boils at"]:
         text = run(answer, model, tokenizer, prompt)
         if not isinstance(text, str):
             raise Hint(f"Return the text, a str: decode the ids. Came: {type(text).__name__}.")
@@ -61,8 +62,12 @@ def one_sentence(answer, model, tokenizer) -> str:
         if _whole(model, tokenizer, prompt).strip()[:-1] == text.strip():
             raise Hint("Only the full stop is missing: it belongs to the sentence, and generate keeps the stop string.")
         ends = re.findall(r"[.!?](?=\s|$)", text.strip())
+        if more := re.search(r"[.!?]([^\w\s.!?]+)$", text.strip()):
+            raise Hint(
+                f"After the full stop comes {more[1]!r}: the last token holds both. Cut the text after the sign."
+            )
         if not text.strip().endswith((".", "!", "?")):
             raise Hint(f"This sentence is cut off: {text!r}. Allow more tokens, and stop at the full stop.")
         if len(ends) > 1:
             raise Hint(f"There are {len(ends)} sentences: {text!r}. Stop strings end a row where a text appears.")
-    return "Three prompts, three sentences. stop_strings ends them, and slicing takes the prompt away."
+    return "Three prompts, three sentences: stop_strings ends the call, and two cuts leave the sentence alone."

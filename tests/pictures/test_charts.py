@@ -34,6 +34,22 @@ def test_probabilities_are_written_as_in_the_other_pictures():
     assert {" 67.2%", " <0.001%"} <= {text.get_text() for text in figure.axes[0].texts}
 
 
+def test_a_function_may_write_the_numbers_and_zero_has_no_bar():
+    share = {0: "cut", 0.0002: "<0.1%"}
+    figure = check(
+        pictures.bars(
+            {"kept": 0.5, "small": 0.0002, "gone": 0}, "Filtered", lambda value: share.get(value, f"{value:.0%}")
+        )
+    )
+    assert percentages(figure) == ["50%", "<0.1%", "cut"] and figure.alt.endswith("kept 50%, small <0.1%, gone cut.")
+    assert [bar.get_visible() for bar in figure.axes[0].patches] == [True, True, False]
+
+
+def test_a_marked_bar_can_be_told_where_it_is_too_short_to_be_filled():
+    long, thin, other = pictures.bars({"a": 1, "b": 1e-5, "c": 1e-5}, "Gone", marked=["a", "b"]).axes[0].patches
+    assert thin.get_edgecolor() == long.get_facecolor() and other.get_edgecolor() == long.get_edgecolor()
+
+
 @pytest.mark.parametrize("second", [{"a": 1, "b": 0.5}, {"a": 1, "c": 0.5}])
 def test_panels_have_one_scale_and_share_their_names_where_they_are_the_same(second):
     first, other = check(pictures.bars({"left": {"a": 2, "b": 4}, "right": second}, "Two panels")).axes
@@ -61,6 +77,27 @@ def test_nothing_but_zeros_can_be_drawn():
 def test_what_are_no_bars_is_refused(values):
     with pytest.raises(ValueError, match="`bars` takes numbers by name"):
         pictures.bars(values, "Title")
+
+
+def test_dots_stand_at_their_values_and_equal_ones_in_a_pile():
+    figure = check(pictures.dots({"drawn": [0, 0.25, 0], "greedy": [1]}, "Apart", "{:.0%}", "repeated", end=1))
+    drawn, greedy = ([tuple(place) for place in line.get_xydata()] for line in figure.axes[0].get_lines())
+    assert sorted(x for x, _ in drawn) == pytest.approx([0, 0, 0.25], abs=0.01) and greedy[0][0] == 1
+    assert len(set(drawn)) == 3, "one for each value can be seen"
+    one, other = figure.axes[0].get_lines()
+    assert one.get_marker() != other.get_marker() and names(figure) == ["drawn", "greedy"]
+    assert figure.alt == "Apart. Dots, repeated. drawn: 0%, 0%, 25%; greedy: 100%."
+
+
+@pytest.mark.parametrize("values", [{"a": [0.0, 0.0]}, {"a": [5, 1], "b": [2] * 30, "c": [7]}])
+def test_dots_of_any_number(values):
+    assert len(check(pictures.dots(values, "Many")).axes[0].get_lines()) == len(values)
+
+
+@pytest.mark.parametrize("values", [{}, {"a": []}, [1, 2], {"a": 1}])
+def test_what_are_no_dots_is_refused(values):
+    with pytest.raises(ValueError, match="`dots` takes lists of numbers"):
+        pictures.dots(values, "Title")
 
 
 def test_curves_begin_at_zero_and_can_be_told_apart():

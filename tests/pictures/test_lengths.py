@@ -47,6 +47,17 @@ def test_calls_by_name_begin_at_their_own_beginning():
     assert not styles(figure, "special")
 
 
+CALLS = {"short": Call(rows=[row(2, 4)]), "long": Call(rows=[row(5, 1)])}
+
+
+@pytest.mark.parametrize(("source", "limit", "place"), [(CALLS, 6, 6), (BATCH, 5, 2)])
+def test_a_limit_is_a_line_where_prompt_and_new_tokens_are_that_many(source, limit, place):
+    figure = check(pictures.lengths(source, limit=limit))
+    (line,) = figure.axes[0].get_lines()
+    assert list(line.get_xdata()) == [place, place], "from the first token of the longest prompt"
+    assert f"✂ max_length={limit}" in seen(figure) and f"a line at max_length={limit}. " in figure.alt
+
+
 @pytest.mark.parametrize("rows", [[row(1, 0)], [row(1, 1)], [row(40, 100), row(2, 7)], [row(2, 3, text="x")] * 2])
 def test_few_and_many_tokens(rows):
     figure = check(pictures.lengths(Call(rows=rows)))
@@ -62,3 +73,5 @@ def test_what_it_does_not_take(source):
 def test_a_budget_is_one_or_more():
     with pytest.raises(ValueError, match="`budget` is 1 or more"):
         pictures.lengths(BATCH, budget=0)
+    with pytest.raises(ValueError, match="`limit` is 1 or more"):
+        pictures.lengths(BATCH, limit=0)

@@ -47,6 +47,7 @@ def every_figure(tokenizer, call, batch, **titled) -> dict[str, Figure]:
         "chat": pictures.chat(tokenizer, messages, **titled),
         "memory": pictures.memory({"fp32": 538_000_000, "bf16": 269_000_000}, **titled),
         "bars": pictures.bars({"fp32": 7.6, "nf4": 10.0}, **{"title": "4 bits cost something"} | titled),
+        "dots": pictures.dots({"drawn": [0, 0.1], "greedy": [0.8]}, **{"title": "Repeated"} | titled),
         "curves": pictures.curves(
             {"plain": ([1, 2], [3, 4]), "cached": ([1, 2], [3, 3])}, x="tokens", y="ms", **{"title": "Time"} | titled
         ),

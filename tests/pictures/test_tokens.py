@@ -152,6 +152,28 @@ def test_one_row_ends_and_several_rows_end_on_padding(tokenizer):
     assert title(check(pictures.padding(inputs, tokenizer))).startswith("1 of 2 rows ends on padding: what follows")
 
 
+def test_pads_that_are_read_are_named_and_told(tokenizer):
+    inputs = tokenizer(["1, 2, 3", "Once"], return_tensors="pt", padding=True, padding_side="left")
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    figure = check(pictures.padding(inputs, tokenizer))
+    assert [note for text, note, _ in boxes(figure.axes[0]) if text == "pad"] == [f"mask 1\npos {n}" for n in range(6)]
+    assert not styled(figure, "padding") and figure.alt.endswith("; row 1: 6 pads are read as text.")
+
+
+def test_a_long_token_of_a_batch_stands_on_two_lines(tokenizer):
+    ids = tokenizer(" international" * 13, return_tensors="pt")
+    assert {words[0] for words in boxes(check(pictures.padding(ids, tokenizer)).axes[0])} == {"·inter\nnatio…"}
+
+
+def test_no_line_runs_through_a_text_on_hatches(tokenizer):
+    inputs = tokenizer(["1, 2, 3", "Once"], return_tensors="pt", padding=True)
+    call = call_of(tokenizer, [50], [[60, 70]])
+    for figure in (pictures.padding(inputs, tokenizer), pictures.token_strip(call, tokenizer, budget=1)):
+        cleared = [text.get_text() for text in figure.axes[0].texts if text.get_path_effects()]
+        hatched = [words for *words, patch in boxes(figure.axes[0]) if is_style(patch, "padding")]
+        assert hatched and cleared == [word for words in hatched for word in words]
+
+
 @pytest.mark.parametrize("words", [1, 20, 40])
 def test_padding_of_long_rows(words, tokenizer):
     inputs = tokenizer(

@@ -74,7 +74,7 @@ def ignored_sampling_flags(call: Call) -> str | Said | None:
         return None
     has = "has" if len(idle) == 1 else "have"
     said = f"{', '.join(idle)} {has} no effect: without do_sample=True nothing is sampled."
-    return Said(said, fix=again(call, do_sample=True) if call.pipeline_asked is not None else None)
+    return Said(said, fix=again(call, do_sample=True))
 
 
 @rule(

@@ -21,6 +21,7 @@ WRONG = {
     ],
     "one_sentence": [
         (SENTENCE.format(STOP, "tokenizer.decode(ids[0], skip_special_tokens=True)"), "The prompt is still there"),
+        (SENTENCE.format(STOP, AFTER.format(", skip_special_tokens=True")), "the last token holds both"),
         (SENTENCE.format("max_new_tokens=20", AFTER.format(", skip_special_tokens=True")), "cut off"),
         (SENTENCE.format("max_new_tokens=60", AFTER.format(", skip_special_tokens=True")), "sentence"),
         (SENTENCE.format(STOP, "ids[0]"), "Return the text, a str"),
