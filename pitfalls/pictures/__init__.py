@@ -14,6 +14,8 @@ with course_extra():
     from pitfalls.pictures.charts import bars, curves
     from pitfalls.pictures.chats import chat
     from pitfalls.pictures.lengths import lengths
+    from pitfalls.pictures.presence import presence
+    from pitfalls.pictures.shares import shares
     from pitfalls.pictures.slots import slots
     from pitfalls.pictures.tokens import padding, token_strip
     from pitfalls.pictures.weights import memory
@@ -29,6 +31,8 @@ __all__ = [
     "memory",
     "next_token",
     "padding",
+    "presence",
+    "shares",
     "slots",
     "token_strip",
 ]
