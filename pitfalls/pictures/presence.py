@@ -36,7 +36,7 @@ def presence(steps: Mapping[str, Collection[str]], title: str | None = None) -> 
     axis.set_xticks(range(len(columns)), [name.replace(", ", ",\n") for name in steps], fontsize=SMALLEST)
     no_frame(axis)
     first, last = columns[0], columns[-1]
-    told = "; ".join(f"{name}: {', '.join(there) or 'nothing'}" for name, there in zip(steps, map(sorted, columns)))
+    told = "; ".join(f"{step}: {', '.join(sorted(there)) or 'nothing'}" for step, there in steps.items())
     return titled(
         figure, title or f"{len(first)} at first, {len(last)} at last", f"What is there at each step. {told}."
     )
