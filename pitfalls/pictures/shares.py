@@ -1,6 +1,7 @@
 """A figure of counts out of so many trials, and of how sure they are."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from pitfalls.pictures.drawing import BAR, WIDTH, Picture, no_frame, subplots, titled
 from pitfalls.pictures.sources import at_least_one, kind
@@ -11,13 +12,7 @@ def shares(counts: Mapping[str, int] | Mapping[str, Mapping[str, int]], of: int,
 
     An interval, from low to high, holds the true share in about 95 of 100 experiments.
     """
-    at_least_one(of=of)
-    if not isinstance(counts, Mapping) or not counts:
-        raise ValueError(f"`shares` takes numbers of hits by name, as {{'before': 5}}, and not {kind(counts)}.")
-    panels = dict(counts) if all(isinstance(panel, Mapping) for panel in counts.values()) else {"": counts}
-    for name, hits in ((name, hits) for panel in panels.values() for name, hits in panel.items()):
-        if hits not in range(of + 1):
-            raise ValueError(f"`shares` takes numbers of hits from 0 to {of}; {name!r} has {hits!r}.")
+    panels = _panels(counts, of)
     rows = max(map(len, panels.values()))
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, 1.1 + 0.36 * rows), squeeze=False, sharey=True)
     told = []
@@ -41,3 +36,14 @@ def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """The interval of the true share: in 95 of 100 experiments it lies in there."""
     middle, spread = hits + z * z / 2, z * (hits * (trials - hits) / trials + z * z / 4) ** 0.5
     return (middle - spread) / (trials + z * z), (middle + spread) / (trials + z * z)
+
+
+def _panels(counts: Any, of: int) -> dict[str, Mapping[str, int]]:
+    at_least_one(of=of)
+    if not isinstance(counts, Mapping) or not counts:
+        raise ValueError(f"`shares` takes numbers of hits by name, as {{'before': 5}}, and not {kind(counts)}.")
+    panels = dict(counts) if all(isinstance(panel, Mapping) for panel in counts.values()) else {"": counts}
+    for name, hits in ((name, hits) for panel in panels.values() for name, hits in panel.items()):
+        if hits not in range(of + 1):
+            raise ValueError(f"`shares` takes numbers of hits from 0 to {of}; {name!r} has {hits!r}.")
+    return panels
