@@ -44,7 +44,10 @@ def as_image(figure: Figure, dpi: float = 80) -> Image.Image:
 
 
 def in_one_palette(frames: Iterable[Image.Image]) -> list[Image.Image]:
-    """The images in 64 colours that all of them share: Pillow 11 keeps no other palette than the first one's."""
+    """The images in 64 colours that all of them share: Pillow 11 keeps no other palette than the first one's.
+
+    The lightest of them is pure white: the paper of a page.
+    """
     frames = list(frames)
     if len({frame.size for frame in frames}) != 1:
         raise ValueError("An animation takes one figure or more, all of one size.")
@@ -52,5 +55,8 @@ def in_one_palette(frames: Iterable[Image.Image]) -> list[Image.Image]:
     together = Image.new("RGB", (width, height * len(frames)))
     for n, frame in enumerate(frames):
         together.paste(frame.resize((width, height), Image.Resampling.NEAREST), (0, n * height))
-    palette = together.quantize(64, Image.Quantize.MAXCOVERAGE)  # this method leaves white as it is
+    palette = together.quantize(64, Image.Quantize.MAXCOVERAGE)
+    colours = palette.getpalette() or []
+    lightest = max(range(0, len(colours), 3), key=lambda n: sum(colours[n : n + 3]))
+    palette.putpalette([*colours[:lightest], 255, 255, 255, *colours[lightest + 3 :]])  # quantizing may grey it
     return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

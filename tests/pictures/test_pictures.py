@@ -180,6 +180,16 @@ def test_animation(tokenizer):
     assert len(data) < 400_000
 
 
+def test_the_paper_of_every_frame_is_white(tokenizer):
+    frames = [
+        pictures.next_token(torch.linspace(-n, n, 40), tokenizer, top=8, title=f"{n}", most=1) for n in range(1, 8)
+    ]
+    _, image = animation(frames)
+    for n in range(len(frames)):
+        image.seek(n)
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_frames_keep_their_own_colours():
     figures = []
     for colour in ("#ff0000", "#00cc00", "#0000ff", "#f5b041", "#444444"):
