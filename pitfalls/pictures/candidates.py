@@ -2,15 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Candidate, Step
 from pitfalls.pictures.drawing import (
+    BAR,
     SMALLEST,
     WIDTH,
     Picture,
@@ -37,12 +39,14 @@ def next_token(
     top: int = 10,
     title: str | None = None,
     most: float | None = None,
+    marked: Collection[str] = (),
+    order: str | None = None,
 ) -> Picture:
     """The likeliest next tokens as bars with their probabilities, and what is left for all the others.
 
     `source` is a recorded step, logits of shape (vocabulary,), or several logits by name: then one panel each,
     all with the same tokens, the likeliest of each, without those that a filter has cut. The largest bar of all is on
-    top. All panels share one scale.
+    top, or that of the panel which `order` names. All panels share one scale. Tokens in `marked` stand out.
     Pictures that are to be compared share one where each is given the same `most`, the probability at which it ends.
     """
     at_least_one(top=top)
@@ -54,15 +58,18 @@ def next_token(
         probabilities = probabilities_of(source)
         share = math.ceil(top / len(probabilities))
         best = [[i for i in p.topk(min(share, len(p))).indices.tolist() if p[i]] for p in probabilities.values()]
-        most_of_all = torch.stack([p.cpu() for p in probabilities.values()]).amax(0)
-        ids = sorted(dict.fromkeys(itertools.chain(*best)), key=lambda i: -most_of_all[i].item())
+        ranks = [p.cpu() for name, p in probabilities.items() if order in (None, name)]
+        if not ranks:
+            raise ValueError(f"`order` is one of the panels, {list(probabilities)}, and not {order!r}.")
+        ranked = torch.stack(ranks).amax(0)
+        ids = sorted(dict.fromkeys(itertools.chain(*best)), key=lambda i: -ranked[i].item())
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
     title = title or bars_title(sorted(next(iter(panels.values())), key=lambda bar: -bar[1]))
     most = most or max(p for bars in panels.values() for _, p in bars)
     rows = max(map(len, panels.values()))
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, 0.9 + 0.27 * rows), sharey=True, squeeze=False)
     for axis, (name, bars) in zip(axes[0], panels.items(), strict=True):
-        draw_bars(axis, bars, taken, most)
+        draw_bars(axis, bars, taken, most, marked)
         axis.set_title(name, fontsize=10)
     axes[0][0].invert_yaxis()
     alt = "; ".join(f"{name}: {told(bars)}" if name else told(bars) for name, bars in panels.items())
@@ -74,6 +81,7 @@ def generation(
 ) -> Picture:
     """Generation step by step: one column a step, its candidates from likely to less likely, the taken one framed.
 
+    The likelier a candidate, the darker it is.
     Raises `ValueError` for a call without recorded steps.
     """
     at_least_one(steps=steps, top=top)
@@ -87,11 +95,9 @@ def generation(
         candidates, taken_at = _shown(step, top)
         for y, candidate in enumerate(candidates):
             taken = y == taken_at
-            shade = 1 - 0.6 * candidate.probability
-            axis.add_patch(
-                Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=(1, shade, shade * 0.85),
-                              edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6)
-            )  # fmt: skip
+            shade = _shade(candidate.probability)
+            axis.add_patch(Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=shade,
+                           edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6))  # fmt: skip
             share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
             label = f"{short(visible(candidate.text), letters)}\n{share}"
             axis.text(x, y, label, ha="center", va="center", fontsize=SMALLEST, family="monospace")
@@ -101,6 +107,7 @@ def generation(
     axis.set_yticklabels(
         [*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=SMALLEST
     )
+    axis.set_xlabel("darker: likelier. Framed: taken", fontsize=SMALLEST)
     no_frame(axis)
     alt = " ".join(f"'{visible(step.chosen.text)}' {percent(step.chosen.probability)}," for step in shown)
     return titled(figure, title, f"Taken, step by step: {alt[:-1]}.")
@@ -109,23 +116,30 @@ def generation(
 def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8, row: int = 0) -> Picture:
     """One turn of the generation loop: the text so far, the candidates for the next token, the one that is taken.
 
+    All steps of a row have one size: room for its last line of text, or its last two.
     Raises `ValueError` for a call without recorded steps.
     """
     at_least_one(top=top)
     recorded, current = row_of(call, row), steps_of(call, row, step)[0]
     so_far = [cell(tokenizer, i, "prompt") for i in recorded.prompt_ids]
     so_far += [cell(tokenizer, i, "new") for i in recorded.new_ids[:step]]
-    figure, (above, below) = subplots(2, 1, figsize=(WIDTH, 3.6), height_ratios=[1, 2.4])
-    lines = wrap(so_far)[-2:]
+    most = min(2, len(wrap([cell(tokenizer, i, "prompt") for i in [*recorded.prompt_ids, *recorded.new_ids]])))
+    figure, (above, below) = subplots(2, 1, figsize=(WIDTH, 2.6 + 0.5 * most), height_ratios=[0.5 * most, 2.4])
+    lines = wrap(so_far)[-most:]
     prepare_canvas(above)
     draw_cells(above, lines)
-    above.set_ylim(1.5, -0.5)
+    above.set_ylim(most - 0.5, -0.5)
     candidates, taken = _shown(current, top)
     bars = [(c.text, c.probability) for c in candidates]
     draw_bars(below, bars, taken, most=0.9)
     below.invert_yaxis()
     title = f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {percent(current.chosen.probability)}"
     return titled(figure, title, f"Bars of probabilities: {told(bars)}.")
+
+
+def _shade(probability: float) -> tuple[float, ...]:
+    """White for nothing, and the colour of bars for certain."""
+    return tuple(1 - probability * (1 - part) for part in to_rgb(BAR))
 
 
 def _shown(step: Step, top: int) -> tuple[list[Candidate], int]:

@@ -19,34 +19,45 @@ LINES = [
 ]
 
 
+Line = tuple[Sequence[float] | Sequence[str], Sequence[float]]  # x and y values
+
+
 def bars(
     values: Mapping[str, float] | Mapping[str, Mapping[str, float]],
     title: str,
     form: str = "{:.3g}",
     label: str = "",
     marked: Iterable[str] = (),
+    line: tuple[str, float] | None = None,
 ) -> Picture:
     """Numbers by name as horizontal bars; several such mappings by name stand side by side, all on one scale.
 
     `form` writes a number, as "{:.0f} MB"; "%" writes probabilities as the other pictures do, the small ones too.
     `label` says what the bars measure; those named in `marked` stand out. Panels with the same names share them.
+    `line`, a name and a value, is a limit to compare the bars with.
     """
     panels = _panels(values)
-    written: Callable[[float], str] = percent if form == "%" else form.format
+    written = _written(form)
     shared = len({tuple(panel) for panel in panels.values()}) == 1
     most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
     rows = max(map(len, panels.values()))
-    height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1)
+    height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1) + 0.25 * bool(line)
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharey=shared)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
         colors = [BAR_CHOSEN if bar in set(marked) else BAR for bar in panel]
         drawn = axis.barh(list(panel), list(panel.values()), color=colors, edgecolor="black", linewidth=0.6)
-        axis.bar_label(drawn, [f" {written(value)}" for value in panel.values()], fontsize=9)
+        texts = axis.bar_label(drawn, [f" {written(value)}" for value in panel.values()], fontsize=9)
         axis.set_xlim(0, most * (1.15 if len(panels) == 1 else 1.3))
         axis.set_title(name, fontsize=10)
         axis.set_xlabel(label, fontsize=9)
         axis.tick_params(labelsize=9)
         axis.set_xticks([])
+        if line:
+            axis.axvline(line[1], color="black", linestyle="--", linewidth=1.2)
+            axis.set_xticks([line[1]], [line[0]])
+            for text in texts:
+                text.set(text=text.get_text().strip(), position=(4, 0))
+                text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # the line passes below it
         no_frame(axis)
         if not axis.yaxis_inverted():  # once for all that share it
             axis.invert_yaxis()
@@ -54,48 +65,97 @@ def bars(
         f"{name + ': ' if name else ''}{', '.join(f'{bar} {written(value)}' for bar, value in panel.items())}"
         for name, panel in panels.items()
     )
-    return titled(figure, title, f"Bars{', ' + label if label else ''}. {alt}.")
+    limit = f" A line at {written(line[1])}: {line[0]}." if line else ""
+    return titled(figure, title, f"Bars{', ' + label if label else ''}. {alt}.{limit}")
 
 
 def curves(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    lines: Mapping[str, Line] | Mapping[str, Mapping[str, Line]],
     title: str,
     x: str,
     y: str,
     steps: bool | Collection[str] = False,
     height: float = 2.6,
+    form: str = "",
+    log: bool = False,
+    levels: Mapping[str, Sequence[float]] | None = None,
+    bands: Iterable[tuple[float, float]] = (),
 ) -> Picture:
     """Measured points by name, each a pair of x and y values, joined by lines that differ in more than their colour.
 
+    Several such mappings by name stand side by side, on the same axes. The x values are numbers, or names.
     `x` and `y` say what the axes measure, with the unit. With `steps` a value holds until the next point;
     names in `steps` are those of the lines that do so, and the others are then drawn without marks.
+    `form` writes the value at each point, as in `bars`; with `log` equal heights are equal ratios.
+    `levels`, y values by the name of a line, are short ticks at the right; `bands`, pairs of y values, are shaded.
     """
     if not isinstance(lines, Mapping) or not lines:
         raise ValueError(f"`curves` takes pairs of x and y values by name, and not {kind(lines)}.")
-    figure, axis = subplots(figsize=(WIDTH, height))
-    told = []
+    panels = dict(lines) if all(isinstance(line, Mapping) for line in lines.values()) else {"": lines}
+    figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharex=True, sharey=True)
+    for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
+        _draw_lines(axis, panel, steps, form, levels or {})
+        for low, high in bands:
+            axis.axhspan(low, high, color="#e4e4e4", zorder=0)
+        _axes(axis, log, form)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel(x, fontsize=9)
+        if len(panel) > 1:
+            axis.legend(fontsize=SMALLEST, frameon=False, loc="upper left" if levels else "best")
+    axes[0][0].set_ylabel(y, fontsize=9)
+    alt = "; ".join(
+        f"{name + ': ' if name else ''}{_told(line, *panel[line], form)}"
+        for name, panel in panels.items()
+        for line in panel
+    )
+    return titled(figure, title, f"Curves, {y} over {x}: {alt}.")
+
+
+def _draw_lines(
+    axis: Axes,
+    lines: Mapping[str, Line],
+    steps: bool | Collection[str],
+    form: str,
+    levels: Mapping[str, Sequence[float]],
+) -> None:
     for (name, (xs, ys)), style in zip(lines.items(), cycle(LINES)):
         stepped = steps if isinstance(steps, bool) else name in steps
         shown: dict[str, Any] = {"marker": None} if steps else {"markersize": 4}
         shown |= {"drawstyle": "steps-post"} if stepped else {}
-        axis.plot(list(map(float, xs)), list(map(float, ys)), label=name, **(style | shown))
-        told.append(
-            f"{name} goes from {float(ys[0]):.3g} at {float(xs[0]):.3g} to {float(ys[-1]):.3g} at {float(xs[-1]):.3g}"
-        )
-    _axes(axis, x, y)
-    if len(lines) > 1:
-        axis.legend(fontsize=SMALLEST, frameon=False)
-    return titled(figure, title, f"Curves, {y} over {x}: {'; '.join(told)}.")
+        named = isinstance(xs[0], str)
+        places, values = list(map(float, range(len(xs)) if named else xs)), list(map(float, ys))
+        axis.plot(places, values, label=name, **(style | shown))
+        for place, value in zip(places, values, strict=True) if form else ():
+            text = _written(form)(value)
+            axis.annotate(text, (place, value), (5, 4), textcoords="offset points", fontsize=SMALLEST)
+        for level in levels.get(name, ()):
+            axis.axhline(level, xmin=0.97, color=style["color"], linewidth=1.4)
+        if named:
+            axis.set_xticks(places, xs, family="monospace")
 
 
-def _axes(axis: Axes, x: str, y: str) -> None:
-    axis.set_ylim(min(0, axis.get_ylim()[0]))
-    axis.locator_params(nbins=6)
-    axis.margins(x=0.04)
-    axis.set_xlabel(x, fontsize=9)
-    axis.set_ylabel(y, fontsize=9)
+def _axes(axis: Axes, log: bool, form: str) -> None:
+    axis.margins(x=0.1 if form else 0.04)  # room for what is written at the last point
+    if log:
+        axis.set_yscale("log")
+        axis.margins(y=0.15)
+        axis.minorticks_off()
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.3g}%" if form == "%" else f"{value:.3g}")
+    else:
+        axis.set_ylim(min(0, axis.get_ylim()[0]))
+        axis.locator_params(nbins=6)
     axis.tick_params(labelsize=SMALLEST)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _told(name: str, xs: Sequence[float] | Sequence[str], ys: Sequence[float], form: str) -> str:
+    written = _written(form or "{:.3g}")
+    at = [x if isinstance(x, str) else f"{float(x):.3g}" for x in (xs[0], xs[-1])]
+    return f"{name} goes from {written(float(ys[0]))} at {at[0]} to {written(float(ys[-1]))} at {at[1]}"
+
+
+def _written(form: str) -> Callable[[float], str]:
+    return percent if form == "%" else form.format
 
 
 def _panels(values: Any) -> dict[str, Mapping[str, float]]:

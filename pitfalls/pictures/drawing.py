@@ -1,6 +1,7 @@
 """What the figures are made of: token boxes, bars, titles, and text that can be seen and is never a formula."""
 
 import io
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -131,10 +132,15 @@ def draw_cells(axis: Axes, lines: list[list[tuple[str, str, str]]], height: floa
     axis.set_ylim(len(lines) - 0.5, -0.5)
 
 
-def draw_bars(axis: Axes, bars: list[tuple[str, float]], taken: int | None, most: float) -> None:
-    """Horizontal bars of probabilities, on a scale that ends at `most`; `taken` is the place of the one to frame."""
+def draw_bars(
+    axis: Axes, bars: list[tuple[str, float]], taken: int | None, most: float, marked: Collection[str] = ()
+) -> None:
+    """Horizontal bars of probabilities, on a scale that ends at `most`; `taken` is the place of the one to frame.
+
+    Those whose text is in `marked` have its colour, and no frame.
+    """
     names = [f"{short(visible(text), 14)}" for text, _ in bars]
-    colors = [BAR_CHOSEN if n == taken else BAR for n in range(len(bars))]
+    colors = [BAR_CHOSEN if n == taken or text in marked else BAR for n, (text, _) in enumerate(bars)]
     drawn = axis.barh(range(len(bars)), [p for _, p in bars], color=colors, edgecolor="black", linewidth=0.6)
     for n, bar in enumerate(drawn):
         bar.set_linewidth(2 if n == taken else 0.6)

@@ -26,6 +26,7 @@ from pitfalls.pictures.drawing import (
 from pitfalls.pictures.sources import at_least_one, batch_of, ids_of, row_of
 
 COLUMNS = 13  # of a batch, that can still be read side by side
+NAME = 16  # letters of a row's name
 
 
 def token_strip(
@@ -67,15 +68,22 @@ def token_strip(
 
 
 def padding(
-    inputs: Mapping[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase, title: str | None = None
+    inputs: Mapping[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    title: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> Picture:
     """A batch as a grid: each token with its mask (0 is hatched) and the position id that `generate` gives it.
 
-    A wide batch is shown by its first and its last columns.
+    A wide batch is shown by its first and its last columns. `names` are those of the rows, such as their texts; without
+    them the rows are counted.
     `inputs` holds `input_ids` and `attention_mask`, both of shape (batch, tokens). The position of a token is the
     number of unmasked tokens before it, as in transformers' `_prepare_position_ids_for_generation`.
     """
     ids, mask = batch_of(inputs)
+    names = names or [f"row {n}" for n in range(len(ids))]
+    if len(names) != len(ids):
+        raise ValueError(f"`names` has one name for each of the {len(ids)} rows, and not {len(names)}.")
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     columns: list[int | None] = list(range(ids.shape[1]))
     if len(columns) > COLUMNS:
@@ -104,7 +112,8 @@ def padding(
     axis.axvline(x_right, color="black", linewidth=2)
     axis.text(x_right + 0.1, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=SMALLEST)
     axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))
-    axis.set_yticklabels([f"row {n}" for n in range(len(ids))], fontsize=SMALLEST)
+    axis.set_yticklabels([short(name, NAME) for name in names], fontsize=SMALLEST)
     no_frame(axis)
-    rows = (f"row {n} has {int(row.sum())} tokens and {int((row == 0).sum())} pads" for n, row in enumerate(mask))
-    return titled(figure, title, f"A grid of tokens: {', '.join(rows)}.")
+    rows = zip(names, mask.tolist(), strict=True)
+    alt = (f"{name} has {sum(map(bool, row))} tokens and {row.count(0)} pads" for name, row in rows)
+    return titled(figure, title, f"A grid of tokens: {', '.join(alt)}.")

@@ -47,6 +47,18 @@ def test_panels_and_pictures_that_are_compared_share_a_scale(tokenizer):
     assert one.get_xlim() == other.get_xlim() and one.get_xlim()[1] > 1
 
 
+def test_marked_tokens_have_another_colour_and_one_panel_gives_the_order(tokenizer):
+    panels = {"with": logits_of({50: 0.6, 60: 0.3}), "without": logits_of({50: 0.01, 60: 0.9})}
+    fifty, sixty = tokenizer.batch_decode([[50], [60]])
+    figure = check(pictures.next_token(panels, tokenizer, top=2, marked=[sixty], order="with"))
+    assert names(figure) == [fifty, sixty] and framed(figure) == []
+    one, other = (bar.get_facecolor() for bar in figure.axes[0].patches)
+    assert one != other
+    assert names(pictures.next_token(panels, tokenizer, top=2)) == [sixty, fifty], "the largest bar of all is on top"
+    with pytest.raises(ValueError, match=r"one of the panels, \['with', 'without'\], and not 'alone'"):
+        pictures.next_token(panels, tokenizer, order="alone")
+
+
 def test_first_bar_is_on_top(tokenizer):
     bottom, top = pictures.next_token(logits_of({60: 0.6, 50: 0.3}), tokenizer, top=2).axes[0].get_ylim()
     assert bottom > top
@@ -120,6 +132,12 @@ def test_generation(tokenizer, two_steps):
     assert ticks[:2] == ["1.", "2."] and ticks[2] != "3.", "the zebra is not the third likeliest"
 
 
+def test_a_likelier_candidate_is_darker(two_steps):
+    shown = boxes(pictures.generation(two_steps, steps=1).axes[0])
+    light = [sum(patch.get_facecolor()[:3]) for _, patch in shown]
+    assert [text.split("\n")[1] for text, _ in shown] == ["70%", "20%", "5%"] and light == sorted(light)
+
+
 def test_generation_from_a_later_step(tokenizer, two_steps):
     figure = check(pictures.generation(two_steps, first=1))
     assert title(figure) == "In 0 of 1 steps the likeliest token was taken"
@@ -149,6 +167,15 @@ def test_loop(tokenizer, two_steps):
     assert [is_style(patch, "new") for _, _, patch in boxes(above)] == [False, False, False, True]
     assert title(figure) == "Step 2: '·zebra' is taken, at 0.4%"
     assert names(figure, 1)[-1] == "·zebra" and framed(figure, 1) == [3]
+
+
+def test_all_steps_of_a_row_have_one_size_with_room_for_its_text_and_no_more(tokenizer, two_steps):
+    ids = tokenizer("The quick brown fox. " * 8).input_ids
+    steps = [step(tokenizer, {i: 0.5, 50: 0.2}, i) for i in ids]
+    long = call_of(tokenizer, [50], [ids], steps=steps)
+    one_line, other = (pictures.loop(two_steps, tokenizer, n).get_figheight() for n in (0, 1))
+    early, late = (check(pictures.loop(long, tokenizer, n)).get_figheight() for n in (0, len(ids) - 1))
+    assert one_line == other < early == late
 
 
 def test_loop_shows_the_end_of_a_long_text(tokenizer):

@@ -43,6 +43,16 @@ def test_panels_have_one_scale_and_share_their_names_where_they_are_the_same(sec
     assert any(shown) == (list(second) != ["a", "b"])
 
 
+def test_bars_against_a_limit():
+    figure = check(pictures.bars({"fp32": 29, "bf16": 14.5}, "T", "{:.1f} GB", line=("a 16 GB card", 16)))
+    axis = figure.axes[0]
+    (limit,) = axis.get_lines()
+    assert list(limit.get_xdata()) == [16, 16] and "a 16 GB card" in seen(figure)
+    first, second = axis.patches
+    assert first.get_width() > 16 > second.get_width() and percentages(figure) == ["29.0 GB", "14.5 GB"]
+    assert figure.alt.endswith("bf16 14.5 GB. A line at 16.0 GB: a 16 GB card.")
+
+
 def test_nothing_but_zeros_can_be_drawn():
     check(pictures.bars({"a": 0, "b": 0}, "None of them"))
 
@@ -76,6 +86,32 @@ def test_a_smooth_line_and_one_in_steps():
     smooth, stairs = figure.axes[0].get_lines()
     assert smooth.get_drawstyle() == "default" and stairs.get_drawstyle() == "steps-post"
     assert smooth.get_marker() == stairs.get_marker() == "None", "many points, and no marks"
+
+
+def test_curves_side_by_side_with_levels_and_a_band():
+    panels = {
+        "coarse": {"smooth": ([0, 1], [-1, 2]), "stairs": ([0, 1], [-1, 1])},
+        "fine": {"smooth": ([0, 1], [-1, 2])},
+    }
+    levels = {"stairs": [-1, 0, 1]}
+    figure = check(pictures.curves(panels, "T", "x", "y", steps=["stairs"], levels=levels, bands=[(-0.5, 0.5)]))
+    coarse, fine = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["coarse", "fine"] and coarse.get_ylim() == fine.get_ylim()
+    smooth, stairs, *marks = coarse.get_lines()
+    assert [mark.get_ydata()[0] for mark in marks] == levels["stairs"] and len(fine.get_lines()) == 1
+    assert {mark.get_color() for mark in marks} == {stairs.get_color()} != {smooth.get_color()}
+    assert all(len(axis.patches) == 1 for axis in figure.axes), "the band"
+    assert "coarse: stairs goes from -1 at 0 to 1 at 1; fine: smooth goes from -1 at 0 to 2 at 1." in figure.alt
+
+
+def test_a_curve_over_names_with_its_values_on_a_logarithmic_axis():
+    lines = {"product": (["1. ,", "2. ⏎", "3. ⏎"], [0.9, 0.01, 0.00004])}
+    figure = check(pictures.curves(lines, "T", "token", "probability", form="%", log=True))
+    axis = figure.axes[0]
+    assert axis.get_yscale() == "log" and percentages(figure) == ["90.0%", "1.0%", "0.004%"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1. ,", "2. ⏎", "3. ⏎"]
+    assert {"100%", "0.01%"} <= set(seen(figure)), "the marks of the axis"
+    assert "product goes from 90.0% at 1. , to 0.004% at 3. ⏎." in figure.alt
 
 
 @pytest.mark.parametrize("lines", [{}, [1, 2], None])

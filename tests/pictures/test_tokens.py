@@ -137,6 +137,16 @@ def test_masks_and_position_ids_are_those_of_generate(side, tokenizer):
     assert title(figure).startswith("Every row ends on a token" if side == "left" else "2 of 3 rows end on padding")
 
 
+def test_rows_of_a_batch_by_their_texts(tokenizer):
+    texts = ["A list of colors: red, blue", "Once"]
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+    figure = check(pictures.padding(inputs, tokenizer, names=texts))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["A list of color…", "Once"]
+    assert "A list of colors: red, blue has 8 tokens and 0 pads, Once has 1 tokens and 7 pads." in figure.alt
+    with pytest.raises(ValueError, match="one name for each of the 2 rows, and not 1"):
+        pictures.padding(inputs, tokenizer, names=["Once"])
+
+
 def test_one_row_ends_and_several_rows_end_on_padding(tokenizer):
     inputs = tokenizer(["1, 2, 3", "Once"], return_tensors="pt", padding=True, padding_side="right")
     assert title(check(pictures.padding(inputs, tokenizer))).startswith("1 of 2 rows ends on padding: what follows")
