@@ -144,6 +144,13 @@ def test_generation_from_a_later_step(tokenizer, two_steps):
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["step 2"]
 
 
+def test_a_marked_step_stands_in_a_frame_of_its_own(tokenizer, two_steps):
+    plain, marked = (pictures.generation(two_steps, first=1, top=3, marked=steps) for steps in ([0], [0, 1]))
+    assert len(check(plain).axes[0].patches) == 3, "step 0 is not shown"
+    frame = check(marked).axes[0].patches[-1]
+    assert not frame.get_fill() and frame.get_x() == -0.5 and frame.get_height() > 3
+
+
 def test_generation_of_another_row(tokenizer, two_steps):
     call = call_of(tokenizer, [50], [[60], [70]])
     call.rows[1] = two_steps.rows[0]
