@@ -13,6 +13,7 @@ with course_extra():
     from pitfalls.pictures.candidates import generation, loop, next_token
     from pitfalls.pictures.charts import bars, curves
     from pitfalls.pictures.chats import chat
+    from pitfalls.pictures.guesses import guesses
     from pitfalls.pictures.lengths import lengths
     from pitfalls.pictures.presence import presence
     from pitfalls.pictures.shares import shares
@@ -26,6 +27,7 @@ __all__ = [
     "chat",
     "curves",
     "generation",
+    "guesses",
     "lengths",
     "loop",
     "memory",
