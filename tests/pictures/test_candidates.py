@@ -100,7 +100,8 @@ def test_what_a_filter_cut_is_shown_with_nothing_and_adds_no_bars(tokenizer):
     panels = {"all": logits, "cut": logits.masked_fill(logits < logits[50], -torch.inf)}
     figure = check(pictures.next_token(panels, tokenizer, top=6))
     assert names(figure) == [tokenizer.decode([number]) for number in (50, 60, 70)]
-    assert percentages(figure, 1) == ["100.0%", "0%", "0%"]
+    assert percentages(figure, 1) == ["100.0%", "cut", "cut"]
+    assert [bar.get_linewidth() > 0 for bar in figure.axes[1].patches] == [True, False, False], "no bar"
 
 
 @pytest.mark.parametrize(
