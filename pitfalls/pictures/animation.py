@@ -46,7 +46,7 @@ def as_image(figure: Figure, dpi: float = 80) -> Image.Image:
 def in_one_palette(frames: Iterable[Image.Image]) -> list[Image.Image]:
     """The images in 64 colours that all of them share: Pillow 11 keeps no other palette than the first one's.
 
-    The lightest of them is pure white: the paper of a page.
+    What is nearly white is white: the paper of a page.
     """
     frames = list(frames)
     if len({frame.size for frame in frames}) != 1:
@@ -55,8 +55,9 @@ def in_one_palette(frames: Iterable[Image.Image]) -> list[Image.Image]:
     together = Image.new("RGB", (width, height * len(frames)))
     for n, frame in enumerate(frames):
         together.paste(frame.resize((width, height), Image.Resampling.NEAREST), (0, n * height))
-    palette = together.quantize(64, Image.Quantize.MAXCOVERAGE)
-    colours = palette.getpalette() or []
-    lightest = max(range(0, len(colours), 3), key=lambda n: sum(colours[n : n + 3]))
-    palette.putpalette([*colours[:lightest], 255, 255, 255, *colours[lightest + 3 :]])  # quantizing may grey it
+    palette = together.quantize(64, Image.Quantize.MAXCOVERAGE)  # this method leaves white as it is
+    parts = palette.getpalette() or []
+    colours = [parts[n : n + 3] for n in range(0, len(parts), 3)]
+    # Pillow looks up the nearest colour for steps of four, from below: of 250 and 255, white (252) would get 250.
+    palette.putpalette([part for colour in colours for part in ([255] * 3 if min(colour) > 246 else colour)])
     return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

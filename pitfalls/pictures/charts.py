@@ -91,7 +91,7 @@ def curves(
     """
     if not isinstance(lines, Mapping) or not lines:
         raise ValueError(f"`curves` takes pairs of x and y values by name, and not {kind(lines)}.")
-    panels = dict(lines) if all(isinstance(line, Mapping) for line in lines.values()) else {"": lines}
+    panels: dict[str, Any] = dict(lines) if isinstance(next(iter(lines.values())), Mapping) else {"": lines}
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharex=True, sharey=True)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
         _draw_lines(axis, panel, steps, form, levels or {})
@@ -104,7 +104,7 @@ def curves(
             axis.legend(fontsize=SMALLEST, frameon=False, loc="upper left" if levels else "best")
     axes[0][0].set_ylabel(y, fontsize=9)
     alt = "; ".join(
-        f"{name + ': ' if name else ''}{_told(line, *panel[line], form)}"
+        f"{name + ': ' if name else ''}{_told(line, panel[line], form)}"
         for name, panel in panels.items()
         for line in panel
     )
@@ -131,7 +131,7 @@ def _draw_lines(
         for level in levels.get(name, ()):
             axis.axhline(level, xmin=0.97, color=style["color"], linewidth=1.4)
         if named:
-            axis.set_xticks(places, xs, family="monospace")
+            axis.set_xticks(places, map(str, xs), family="monospace")
 
 
 def _axes(axis: Axes, log: bool, form: str) -> None:
@@ -148,8 +148,8 @@ def _axes(axis: Axes, log: bool, form: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _told(name: str, xs: Sequence[float] | Sequence[str], ys: Sequence[float], form: str) -> str:
-    written = _written(form or "{:.3g}")
+def _told(name: str, line: Line, form: str) -> str:
+    (xs, ys), written = line, _written(form or "{:.3g}")
     at = [x if isinstance(x, str) else f"{float(x):.3g}" for x in (xs[0], xs[-1])]
     return f"{name} goes from {written(float(ys[0]))} at {at[0]} to {written(float(ys[-1]))} at {at[1]}"
 
