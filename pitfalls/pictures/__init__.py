@@ -13,7 +13,10 @@ with course_extra():
     from pitfalls.pictures.candidates import generation, loop, next_token
     from pitfalls.pictures.charts import bars, curves, dots
     from pitfalls.pictures.chats import chat
+    from pitfalls.pictures.guesses import guesses
     from pitfalls.pictures.lengths import lengths
+    from pitfalls.pictures.presence import presence
+    from pitfalls.pictures.shares import shares
     from pitfalls.pictures.slots import slots
     from pitfalls.pictures.tokens import padding, token_strip
     from pitfalls.pictures.weights import memory
@@ -25,11 +28,14 @@ __all__ = [
     "curves",
     "dots",
     "generation",
+    "guesses",
     "lengths",
     "loop",
     "memory",
     "next_token",
     "padding",
+    "presence",
+    "shares",
     "slots",
     "token_strip",
 ]

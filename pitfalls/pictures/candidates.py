@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Candidate, Step
 from pitfalls.pictures.drawing import (
+    BAR_CHOSEN,
     SMALLEST,
     WIDTH,
     Picture,
@@ -78,11 +79,17 @@ def next_token(
 
 
 def generation(
-    call: Call, row: int = 0, first: int = 0, steps: int = 8, top: int = 5, title: str | None = None
+    call: Call,
+    row: int = 0,
+    first: int = 0,
+    steps: int = 8,
+    top: int = 5,
+    title: str | None = None,
+    marked: Collection[int] = (),
 ) -> Picture:
     """Generation step by step: one column a step, its candidates from likely to less likely, the taken one framed.
 
-    The likelier a candidate, the darker it is.
+    The likelier a candidate, the darker it is. The steps in `marked`, counted from 0, stand out.
     Raises `ValueError` for a call without recorded steps.
     """
     at_least_one(steps=steps, top=top)
@@ -102,6 +109,8 @@ def generation(
             share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
             label = f"{short(visible(candidate.text), letters)}\n{share}"
             axis.text(x, y, label, ha="center", va="center", fontsize=SMALLEST, family="monospace")
+    for x in {step - first for step in marked} & set(range(len(shown))):
+        axis.add_patch(Rectangle((x - 0.5, -0.52), 1, top + 0.04, fill=False, edgecolor=BAR_CHOSEN, linewidth=3))
     axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
     word = "step " if len(shown) <= 14 else ""
     axis.set_xticklabels([f"{word}{first + n + 1}" for n in range(len(shown))], fontsize=SMALLEST)

@@ -147,8 +147,8 @@ def draw_bars(
     colors = [BAR_CHOSEN if n == taken or text in marked else BAR for n, (text, _) in enumerate(bars)]
     drawn = axis.barh(range(len(bars)), [p for _, p in bars], color=colors, edgecolor="black", linewidth=0.6)
     for n, bar in enumerate(drawn):
-        bar.set_linewidth(2 if n == taken else 0.6)
-    axis.bar_label(drawn, [f" {percent(p)}" for _, p in bars], fontsize=SMALLEST)
+        bar.set_linewidth(2 if n == taken else 0.6 if bars[n][1] else 0)
+    axis.bar_label(drawn, [f" {percent_or_cut(p)}" for _, p in bars], fontsize=SMALLEST)
     axis.set_yticks(range(len(bars)), names, family="monospace", fontsize=9)
     axis.set_xlim(0, max(0.05, most) * 1.22)
     axis.set_xticks([])
@@ -157,7 +157,7 @@ def draw_bars(
 
 def told(bars: list[tuple[str, float]], most: int = 5) -> str:
     """The longest of the bars in words."""
-    return ", ".join(f"'{visible(text)}' {percent(p)}" for text, p in bars[:most])
+    return ", ".join(f"'{visible(text)}' {percent_or_cut(p)}" for text, p in bars[:most])
 
 
 def bars_title(bars: list[tuple[str, float]]) -> str:
@@ -173,6 +173,11 @@ def percent(probability: float) -> str:
     if probability >= 0.001:
         return f"{probability:.1%}"
     return f"{probability * 100:.1g}%" if probability >= 1e-5 else "<0.001%"
+
+
+def percent_or_cut(probability: float) -> str:
+    """Of a token: what has no probability at all has been cut off, and has no bar."""
+    return percent(probability) if probability else "cut"
 
 
 def short(text: str, length: int) -> str:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.pads import find_pads
 from pitfalls.pictures.drawing import (
+    BAR_CHOSEN,
     ON_HATCHES,
     SMALLEST,
     STYLES,
@@ -118,6 +119,9 @@ def padding(
         else "Every row ends on a token of its own: what follows continues the prompt"
     )
     x_right = len(columns) - 0.5
+    for y in range(len(ids)):  # the token that new ones follow
+        left, right, low, high = x_right - 0.97, x_right - 0.03, y - 0.44, y + 0.44
+        axis.plot([left, right, right, left, left], [low, low, high, high, low], color=BAR_CHOSEN, linewidth=2)
     axis.axvline(x_right, color="black", linewidth=2)
     axis.text(x_right + 0.1, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=SMALLEST)
     axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))

@@ -100,7 +100,8 @@ def test_what_a_filter_cut_is_shown_with_nothing_and_adds_no_bars(tokenizer):
     panels = {"all": logits, "cut": logits.masked_fill(logits < logits[50], -torch.inf)}
     figure = check(pictures.next_token(panels, tokenizer, top=6))
     assert names(figure) == [tokenizer.decode([number]) for number in (50, 60, 70)]
-    assert percentages(figure, 1) == ["100.0%", "0%", "0%"]
+    assert percentages(figure, 1) == ["100.0%", "cut", "cut"]
+    assert [bar.get_linewidth() > 0 for bar in figure.axes[1].patches] == [True, False, False], "no bar"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,13 @@ def test_generation_from_a_later_step(tokenizer, two_steps):
     figure = check(pictures.generation(two_steps, first=1))
     assert title(figure) == "In 0 of 1 steps the likeliest token was taken"
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["step 2"]
+
+
+def test_a_marked_step_stands_in_a_frame_of_its_own(tokenizer, two_steps):
+    plain, marked = (pictures.generation(two_steps, first=1, top=3, marked=steps) for steps in ([0], [0, 1]))
+    assert len(check(plain).axes[0].patches) == 3, "step 0 is not shown"
+    frame = check(marked).axes[0].patches[-1]
+    assert not frame.get_fill() and frame.get_x() == -0.5 and frame.get_height() > 3
 
 
 def test_generation_of_another_row(tokenizer, two_steps):

@@ -134,6 +134,8 @@ def test_masks_and_position_ids_are_those_of_generate(side, tokenizer):
         else:
             assert (text, note) == ("pad", "mask 0") and is_style(patch, "padding")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["row 0", "row 1", "row 2"]
+    frames = figure.axes[0].get_lines()[:-1]
+    assert len(frames) == 3 and {min(frame.get_xdata()) for frame in frames} == {max(p.get_x() for *_, p in found)}
     assert title(figure).startswith("Every row ends on a token" if side == "left" else "2 of 3 rows end on padding")
 
 
