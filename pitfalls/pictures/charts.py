@@ -64,11 +64,13 @@ def curves(
     y: str,
     steps: bool | Collection[str] = False,
     height: float = 2.6,
+    notes: Mapping[str, tuple[float, float]] | None = None,
 ) -> Picture:
     """Measured points by name, each a pair of x and y values, joined by lines that differ in more than their colour.
 
     `x` and `y` say what the axes measure, with the unit. With `steps` a value holds until the next point;
     names in `steps` are those of the lines that do so, and the others are then drawn without marks.
+    `notes` are short texts, each with the point that it speaks of.
     """
     if not isinstance(lines, Mapping) or not lines:
         raise ValueError(f"`curves` takes pairs of x and y values by name, and not {kind(lines)}.")
@@ -79,13 +81,21 @@ def curves(
         shown: dict[str, Any] = {"marker": None} if steps else {"markersize": 4}
         shown |= {"drawstyle": "steps-post"} if stepped else {}
         axis.plot(list(map(float, xs)), list(map(float, ys)), label=name, **(style | shown))
-        told.append(
-            f"{name} goes from {float(ys[0]):.3g} at {float(xs[0]):.3g} to {float(ys[-1]):.3g} at {float(xs[-1]):.3g}"
-        )
+        told.append(f"{name} goes from {_n(ys[0])} at {_n(xs[0])} to {_n(ys[-1])} at {_n(xs[-1])}")
     _axes(axis, x, y)
+    for note, point in (notes or {}).items():
+        axis.annotate(
+            note, point, (28, 22), textcoords="offset points", fontsize=9, arrowprops={"arrowstyle": "->"}
+        )
+        told.append(f"at {_n(point[0])}, {_n(point[1])}: {note}")
     if len(lines) > 1:
         axis.legend(fontsize=SMALLEST, frameon=False)
     return titled(figure, title, f"Curves, {y} over {x}: {'; '.join(told)}.")
+
+
+def _n(value: float) -> str:
+    """A number in an alternative text: 0.0821, 62.7, 4,096."""
+    return f"{float(value):,.0f}" if abs(value) >= 1000 else f"{float(value):.3g}"
 
 
 def _axes(axis: Axes, x: str, y: str) -> None:
