@@ -85,7 +85,7 @@ def curves(
     _axes(axis, x, y)
     for note, point in (notes or {}).items():
         axis.annotate(
-            note, point, (28, 22), textcoords="offset points", fontsize=9, arrowprops={"arrowstyle": "->"}
+            note, point, (48, 8), textcoords="offset points", fontsize=9, arrowprops={"arrowstyle": "->"}
         )
         told.append(f"at {_n(point[0])}, {_n(point[1])}: {note}")
     if len(lines) > 1:
