@@ -84,9 +84,7 @@ def curves(
         told.append(f"{name} goes from {_n(ys[0])} at {_n(xs[0])} to {_n(ys[-1])} at {_n(xs[-1])}")
     _axes(axis, x, y)
     for note, point in (notes or {}).items():
-        axis.annotate(
-            note, point, (48, 8), textcoords="offset points", fontsize=9, arrowprops={"arrowstyle": "->"}
-        )
+        axis.annotate(note, point, (48, 8), textcoords="offset points", fontsize=9, arrowprops={"arrowstyle": "->"})
         told.append(f"at {_n(point[0])}, {_n(point[1])}: {note}")
     if len(lines) > 1:
         axis.legend(fontsize=SMALLEST, frameon=False)
