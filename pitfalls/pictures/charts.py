@@ -89,6 +89,7 @@ def curves(
     log: bool = False,
     levels: Mapping[str, Sequence[float]] | None = None,
     bands: Iterable[tuple[float, float]] = (),
+    notes: Mapping[str, tuple[float, float]] | None = None,
 ) -> Picture:
     """Measured points by name, each a pair of x and y values, joined by lines that differ in more than their colour.
 
@@ -97,6 +98,7 @@ def curves(
     names in `steps` are those of the lines that do so, and the others are then drawn without marks.
     `form` writes the value at each point, as in `bars`; with `log` equal heights are equal ratios.
     `levels`, y values by the name of a line, are short ticks at the right; `bands`, pairs of y values, are shaded.
+    `notes` are short texts, each with the point that it speaks of.
     """
     if not isinstance(lines, Mapping) or not lines:
         raise ValueError(f"`curves` takes pairs of x and y values by name, and not {kind(lines)}.")
@@ -112,12 +114,21 @@ def curves(
         if len(panel) > 1:
             axis.legend(fontsize=SMALLEST, frameon=False, loc="upper left" if levels else "best")
     axes[0][0].set_ylabel(y, fontsize=9)
-    alt = "; ".join(
+    told = [
         f"{name + ': ' if name else ''}{_told(line, panel[line], form)}"
         for name, panel in panels.items()
         for line in panel
-    )
-    return titled(figure, title, f"Curves, {y} over {x}: {alt}.")
+    ]
+    for note, point in (notes or {}).items():
+        arrow = {"arrowstyle": "->"}
+        axes[0][0].annotate(note, point, (48, 8), textcoords="offset points", fontsize=9, arrowprops=arrow)
+        told.append(f"at {_n(point[0])}, {_n(point[1])}: {note}")
+    return titled(figure, title, f"Curves, {y} over {x}: {'; '.join(told)}.")
+
+
+def _n(value: float) -> str:
+    """A number in an alternative text: 0.0821, 62.7, 4,096."""
+    return f"{float(value):,.0f}" if abs(value) >= 1000 else f"{float(value):.3g}"
 
 
 def _draw_lines(
@@ -193,8 +204,8 @@ def _axes(axis: Axes, log: bool, form: str) -> None:
 
 
 def _told(name: str, line: Line, form: str) -> str:
-    (xs, ys), written = line, _written(form or "{:.3g}")
-    at = [x if isinstance(x, str) else f"{float(x):.3g}" for x in (xs[0], xs[-1])]
+    (xs, ys), written = line, _written(form or _n)
+    at = [x if isinstance(x, str) else _n(x) for x in (xs[0], xs[-1])]
     return f"{name} goes from {written(float(ys[0]))} at {at[0]} to {written(float(ys[-1]))} at {at[1]}"
 
 

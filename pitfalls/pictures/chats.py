@@ -1,6 +1,8 @@
 """What a chat template makes of messages: as parts, and as a figure."""
 
+import json
 import re
+from typing import Any
 
 from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +17,10 @@ def chat(
     add_generation_prompt: bool = True,
     title: str | None = None,
 ) -> Picture:
-    """What `apply_chat_template` makes of the messages, coloured by role; what the template adds itself is dashed."""
+    """What `apply_chat_template` makes of the messages, coloured by role; what the template adds itself is dashed.
+
+    The call of a tool has the colour of the assistant, where the template writes it as JSON.
+    """
     messages = messages_of(tokenizer, messages)
     parts = chat_parts(tokenizer, messages, add_generation_prompt)
     cells = [
@@ -48,7 +53,8 @@ def chat_parts(
     text = render(messages)
     marked = render([message | {"content": f"\ue000{n}\ue001"} for n, message in enumerate(messages)])
     before, *rest = re.split("\ue000(\\d+)\ue001", marked)
-    parts, position = [], 0
+    parts: list[tuple[str, str]] = []
+    position = 0
     for number, after in zip(rest[::2], rest[1::2], strict=True):
         message, start = messages[int(number)], position + len(before)
         stripped = message["content"].strip()
@@ -60,4 +66,22 @@ def chat_parts(
             position, before = start + len(own), after
         else:
             before = before + after
-    return [*parts, ("special", text[position:])]
+    calls = [call for message in messages for call in _calls(message)]
+    return _with_calls([*parts, ("special", text[position:])], calls)
+
+
+def _calls(message: dict[str, Any]) -> list[str]:
+    """The calls of a message, as templates write them: the function as JSON, in the form of transformers' `tojson`."""
+    calls = [call for call in message.get("tool_calls") or [] if isinstance(call, dict)]
+    return [json.dumps(call.get("function", call), ensure_ascii=False, default=str) for call in calls]
+
+
+def _with_calls(parts: list[tuple[str, str]], calls: list[str]) -> list[tuple[str, str]]:
+    """The parts, with the calls cut out of the template's."""
+    found, waiting = list[tuple[str, str]](), list(calls)
+    for role, part in parts:
+        while role == "special" and waiting and waiting[0] in part:
+            before, _, part = part.partition(waiting[0])
+            found += [(role, before), ("assistant", waiting.pop(0))]
+        found.append((role, part))
+    return found

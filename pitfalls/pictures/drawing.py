@@ -25,6 +25,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "padding": {"facecolor": "#ffffff", "edgecolor": "#b0b0b0", "hatch": "////"},
     "system": {"facecolor": "#9d82d6", "edgecolor": "#5b3c99"},
     "user": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5"},
+    "own": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5", "linewidth": 1.6},  # a token of the user's text
+    "own special": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5", "linewidth": 1.6, "linestyle": "--"},
     "assistant": {"facecolor": "#f5b041", "edgecolor": "#b36b00"},
     "tool": {"facecolor": "#cdeac0", "edgecolor": "#3f7d2c"},
 }
@@ -125,7 +127,7 @@ def draw_cells(axis: Axes, lines: list[list[tuple[str, str, str]]], height: floa
             width = cell_width(text, note)
             axis.add_patch(FancyBboxPatch((x + 0.15, y - height / 2), width - 0.3, height,
                                           boxstyle="round,pad=0,rounding_size=0.12", mutation_aspect=0.2,
-                                          linewidth=0.8, **STYLES[style]))  # fmt: skip
+                                          **({"linewidth": 0.8} | STYLES[style])))  # fmt: skip
             ink = "white" if style == "end" else "black"
             effects = ON_HATCHES if "hatch" in STYLES[style] else []
             axis.text(x + width / 2, y - (0.16 if note else 0), text, ha="center", va="center", fontsize=9,

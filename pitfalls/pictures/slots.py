@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from pitfalls.pictures.drawing import BAR, SMALLEST, STYLES, WIDTH, Picture, no_frame, subplots, titled
 from pitfalls.pictures.sources import kind
@@ -30,8 +31,8 @@ def slots(lengths: Mapping[str, int], places: int, title: str | None = None) -> 
             axis.barh(place, end - start, left=start, height=0.84, **(WRITES if who else STYLES["padding"]))
             axis.text((start + end) / 2, place, who, ha="center", va="center", fontsize=9)
         axis.set_title(f"{name}: {steps[name]} steps", fontsize=10, loc="left")
-        axis.set_xlim(0, max(steps.values()))
-        axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= max(steps.values())])
+        axis.set_xlim(0, 1.02 * max(steps.values()))  # room for the last edge
+        axis.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 4, 5, 10], integer=True))
         axis.set_yticks(range(1, places + 1), [f"place {place}" for place in range(1, places + 1)])
         axis.set_ylim(places + 0.5, 0.5)
         axis.tick_params(labelsize=SMALLEST)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
@@ -38,11 +38,13 @@ def token_strip(
     row: int = 0,
     title: str | None = None,
     budget: int | None = None,
+    user: str = "",
 ) -> Picture:
     """The tokens of one row as boxes with their ids: prompt grey, new orange, special dashed, the end token black.
 
     `source` is a recorded call, or token ids of shape (tokens,). With `budget`, what a smaller `max_new_tokens` would
-    have cut off is hatched, after a pair of scissors.
+    have cut off is hatched, after a pair of scissors. The tokens of the text `user`, where it stands in the prompt, are
+    blue with a bold edge, the special ones among them too.
     """
     if budget is not None:
         at_least_one(budget=budget)
@@ -58,6 +60,9 @@ def token_strip(
         prompt, new = ids_of(source), []
         title = title or f"{len(prompt)} tokens"
     cells = [cell(tokenizer, token_id, "prompt") for token_id in prompt]
+    own = _tokens_of(user, prompt, tokenizer) if user else range(0)
+    for n in own:
+        cells[n] = (*cells[n][:2], "own special" if cells[n][2] == "special" else "own")
     cells += [cell(tokenizer, token_id, "new") for token_id in new]
     if new and recorded.stopped_by == "end-of-sequence":
         cells[-1] = (*cells[-1][:2], "end")
@@ -65,9 +70,27 @@ def token_strip(
         cut = len(prompt) + budget
         cells[cut:] = [("✂", "", "end"), *((text, note, "padding") for text, note, _ in cells[cut:])]
     lines = wrap(cells)
-    figure, axis = canvas(0.5 + 0.48 * len(lines), title, f"Tokens: {' '.join(text for text, *_ in cells)}")
+    alt, below = f"Tokens: {' '.join(text for text, *_ in cells)}", 0.3 if own else 0
+    if own:
+        alt += f". The user's: {' '.join(cells[n][0] for n in own)}"
+    figure, axis = canvas(0.5 + below + 0.48 * len(lines), title, alt, below)
     draw_cells(axis, lines)
+    if own:
+        labels = {"special": "special token", "own": "the user's text", "own special": "special token in it"}
+        drawn = {style for *_, style in cells}
+        handles = [Patch(label=label, **STYLES[style]) for style, label in labels.items() if style in drawn]
+        figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=SMALLEST, frameon=False)
     return figure
+
+
+def _tokens_of(text: str, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> range:
+    """The places of the tokens that hold this text, or a part of it."""
+    so_far = [tokenizer.decode(ids[: n + 1], clean_up_tokenization_spaces=False) for n in range(len(ids))]
+    before, found, _ = so_far[-1].partition(text) if so_far else ("", "", "")
+    if not found:
+        raise ValueError(f"The text of the user, {short(text, 40)!r}, does not stand in these tokens.")
+    first = next(n for n, read in enumerate(so_far) if len(read) > len(before))
+    return range(first, next(n for n, read in enumerate(so_far) if read.startswith(before + text)) + 1)
 
 
 def padding(

@@ -98,7 +98,7 @@ POOL = [
     [Mistake("trailing-space", "story", "tokenizer(beginning, ", 'tokenizer(beginning + " ", ')],
     [Mistake("ignored-sampling-flags", "story", "do_sample=True, temperature=0.8", "temperature=0.8")],
     [Mistake("invalid-setting", "story", "top_p=0.9", "top_p=90")],
-    [Mistake("use-cache", "story", "use_cache=True", "use_cache=False")],
+    [Mistake("unknown-argument", "story", "use_cache=True", "cache=True")],
 ]
 
 

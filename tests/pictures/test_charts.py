@@ -151,6 +151,15 @@ def test_a_curve_over_names_with_its_values_on_a_logarithmic_axis():
     assert "product goes from 90.0% at 1. , to 0.004% at 3. ⏎." in figure.alt
 
 
+def test_a_note_stands_at_its_point_and_numbers_are_told_as_numbers():
+    lines = {"margin": ([1, 4096], [0.0821, 3.0])}
+    figure = check(pictures.curves(lines, "T", "step", "logits", notes={"nearly a tie": (1, 0.0821)}))
+    (note,) = figure.axes[0].texts
+    assert note.get_text() == "nearly a tie" and note.xy == (1, 0.0821)
+    told = "margin goes from 0.0821 at 1 to 3 at 4,096; at 1, 0.0821: nearly a tie."
+    assert figure.alt == f"T. Curves, logits over step: {told}"
+
+
 @pytest.mark.parametrize("lines", [{}, [1, 2], None])
 def test_what_are_no_curves_is_refused(lines):
     with pytest.raises(ValueError, match="`curves` takes pairs"):

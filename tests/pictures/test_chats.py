@@ -1,5 +1,7 @@
 """What a chat template makes of messages."""
 
+import json
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -118,6 +120,22 @@ def test_the_result_of_a_tool_and_a_turn_without_words(tokenizer, monkeypatch):
     figure, _ = drawn_chat(tokenizer, monkeypatch, calls, messages)
     assert styled(figure, "tool") == ["18.5"] and "CALL" in "".join(styled(figure, "special"))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["template", "user", "tool"]
+
+
+@pytest.mark.parametrize("name", ["temperature", "wärme"])
+def test_the_call_of_a_tool_is_the_assistants_where_it_stands_as_json(name, tokenizer, monkeypatch):
+    calls = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls %}<call>{{ c.function | tojson }}"
+        "</call>{% endfor %}\n{% endfor %}"
+    )
+    function = {"name": name, "arguments": {"city": "Tokyo"}}
+    messages = [
+        {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}] * 2},
+        {"role": "tool", "content": "18.5"},
+    ]
+    figure, _ = drawn_chat(tokenizer, monkeypatch, calls, messages)
+    assert styled(figure, "assistant") == [visible(json.dumps(function, ensure_ascii=False))] * 2
+    assert "</call>" in "".join(styled(figure, "special")) and styled(figure, "tool") == ["18.5"]
 
 
 def test_the_default_system_message_is_the_templates(tokenizer, monkeypatch):

@@ -84,10 +84,15 @@ def luminance(name: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "names", [("prompt", "new", "end", "special", "padding"), ("system", "user", "assistant", "special")]
+    "names",
+    [
+        ("prompt", "new", "end", "special", "padding"),
+        ("prompt", "own", "own special", "special"),
+        ("system", "user", "assistant", "special"),
+    ],
 )
 def test_styles_differ_without_colour(names):
-    marks = {name: (STYLES[name].get("hatch"), STYLES[name].get("linestyle")) for name in names}
+    marks = {name: [STYLES[name].get(mark) for mark in ("hatch", "linestyle", "linewidth")] for name in names}
     for n, one in enumerate(names):
         for other in names[n + 1 :]:
             apart = abs(luminance(one) - luminance(other))

@@ -20,9 +20,12 @@ def test_who_holds_a_place_and_which_does_nothing():
     assert sum(is_style(bar, "padding") for bar in above.patches) == 2
     assert not any(is_style(bar, "padding") for bar in below.patches)
     assert {to_hex(bar.get_facecolor()) for bar in below.patches} == {BAR}, "and not the orange of what is marked"
-    assert above.get_xlim() == below.get_xlim() == (0, 44), "one scale"
+    assert above.get_xlim() == below.get_xlim(), "one scale"
+    assert above.patches[-1].get_window_extent().x1 < above.bbox.x1 - 2, "with room for the last edge"
     assert "place 2, 8 to 24: nobody" in figure.alt and "place 2, 17 to 37: D" in figure.alt
     assert title(check(pictures.slots({"A": 3}, 4, "One alone"))) == "One alone"
+    for axis in pictures.slots({"A": 24}, 1).axes:
+        assert [tick for tick in axis.get_xticks() if tick <= 24] == list(range(0, 25, 4)), "whole steps, the last too"
 
 
 def test_every_answer_gets_its_steps_and_no_two_a_place_at_once():

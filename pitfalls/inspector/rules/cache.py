@@ -1,4 +1,4 @@
-"""Rules about the cache of keys and values that a call is given (lesson 11)."""
+"""Rules about the cache of keys and values that a call is given (lesson 12)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ output = model.generate(**inputs, max_new_tokens=50)  # all ids of the text, and
 
 @rule(
     "error",
-    "11_speed_and_memory",
+    "12_conversations",
     mistake="""
     from transformers import DynamicCache
     cache = DynamicCache(config=model.config)

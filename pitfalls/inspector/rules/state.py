@@ -1,4 +1,4 @@
-"""Rules about the model that is called: its mode, its numbers, its device (lesson 8)."""
+"""Rules about the model that is called: its mode, its numbers, its device (lessons 1, 8 and 11)."""
 
 import re
 from typing import Any
@@ -100,7 +100,7 @@ def train_mode(call: Call) -> str | Said | None:
 
 @rule(
     "warning",
-    LESSON,
+    "11_speed_and_memory",
     mistake="model.generate(**inputs, max_new_tokens=5, use_cache=False)",
     fix="model.generation_config.use_cache = True\n" + GENERATE,
     source="https://github.com/huggingface/transformers/issues/36051",

@@ -1,4 +1,4 @@
-"""Rules about the weights of the model that is called: random ones, adapters, and where they lie (lesson 8)."""
+"""Rules about the weights of the model that is called: random ones, adapters, and where they lie (lessons 1 and 8)."""
 
 import math
 import sys
@@ -110,7 +110,7 @@ def adapter_off(call: Call) -> str | Said | None:
 
 @rule(
     "note",
-    "11_speed_and_memory",
+    "01_loading",
     mistake="""
     model.hf_device_map = {"model": "cpu", "lm_head": "disk"}  # as device_map="auto" makes it where memory is short
     model.generate(**inputs, max_new_tokens=5)
