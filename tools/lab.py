@@ -174,7 +174,7 @@ class Lesson:
 
     @property
     def plays(self) -> "Locator":
-        """The live widgets of the course, one element each."""
+        """The widgets of the course, one element each: each is drawn in its own shadow."""
         return self.page.locator(".jp-OutputArea-output .pitfalls-play")
 
     def menu(self, *names: str):
@@ -225,7 +225,8 @@ CELLS = """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')].map
         text: output.innerText.trim(),
         pictures: output.querySelectorAll('img').length,
         widgets: output.querySelectorAll('.pitfalls-play').length,
-        blank: !output.offsetHeight || !(output.innerText.trim() || output.querySelector('img, svg, canvas, input')),
+        blank: !output.offsetHeight || !(output.innerText.trim() ||
+            output.querySelector('img, svg, canvas, .pitfalls-play, .pitfalls-predict')),
     })),
 }))"""
 # A picture is whole if nothing between it and the window cuts it at the left or right.
@@ -260,23 +261,18 @@ def bad_pictures(pictures: "Locator") -> list[str]:
 
 
 def slider(root: "Locator", label: str) -> "Locator":
-    """The handle of a slider: `.press("ArrowRight")` is one step, "PageUp" five, "Home" and "End" the ends."""
-    return _control(root, label).get_by_role("slider")
+    """The handle of a slider: `.press("ArrowRight")` is one step, "Home" and "End" the ends."""
+    return root.get_by_role("slider", name=label, exact=True)
 
 
 def set_slider(root: "Locator", label: str, value: float):
-    """Type a number into the field beside a slider."""
-    readout = _control(root, label).locator(".widget-readout")
-    readout.fill(str(value))
-    readout.press("Enter")
+    """Move a slider to a number."""
+    slider(root, label).fill(str(value))
 
 
 def toggle(root: "Locator", label: str):
-    """Click a checkbox, a toggle button, or one of several toggle buttons or radio buttons."""
-    root.locator(TOGGLES).filter(has_text=re.compile(rf"^\s*{re.escape(label)}\s*$")).click()
-
-
-TOGGLES = ".widget-checkbox label, .widget-toggle-button, .widget-radio-box label"
+    """Click a checkbox, or one of several radio buttons."""
+    field(root, label).click()
 
 
 def click(root: "Locator", name: str):
@@ -286,11 +282,7 @@ def click(root: "Locator", name: str):
 
 def field(root: "Locator", label: str) -> "Locator":
     """A text field, text area or dropdown: `.fill("text")`, `.press_sequentially("text")`, `.select_option("name")`."""
-    return _control(root, label).locator("input, textarea, select")
-
-
-def _control(root: "Locator", label: str) -> "Locator":
-    return root.locator(f":has(> .widget-label:text-is({json.dumps(label)}))")
+    return root.get_by_label(label, exact=True)
 
 
 TEXT = """root => {
@@ -300,8 +292,8 @@ TEXT = """root => {
     const walk = node => {
         if (node.nodeType === Node.TEXT_NODE) parts.push(node.data);
         else if (node.tagName === 'IMG') parts.push(`[picture ${hash(node.src).toString(16)}]`);
-        else if (node.nodeType === Node.ELEMENT_NODE && seen(node) && !node.matches('.widget-readout'))
-            node.childNodes.forEach(walk);
+        else if (node.nodeType === Node.ELEMENT_NODE && seen(node) && !node.matches('output, style'))
+            (node.shadowRoot ?? node).childNodes.forEach(walk);
     };
     walk(root);
     return parts.join(' ').replace(/\\s+/g, ' ').trim();
@@ -313,17 +305,25 @@ ANSWER = """root => {
     window.listening?.disconnect();
     addEventListener('keydown', event => { pressed = event.timeStamp; }, {capture: true, once: true});
     window.listening = new MutationObserver(changes => {
-        const content = ({target}) => !(target.closest ? target : target.parentElement).closest('.widget-slider');
+        const content = ({target}) => !(target.closest ? target : target.parentElement).closest('.controls');
         if (pressed && changes.some(content)) window.answered = performance.now() - pressed;
     });
-    window.listening.observe(root, {subtree: true, childList: true, characterData: true, attributeFilter: ['src']});
+    window.listening.observe(root.shadowRoot, {subtree: true, childList: true, characterData: true, attributes: true});
 }"""
+# The milliseconds of script of each of so many moves of a slider, one step there and one back in turn.
+SCRIPT = """(input, moves) => Array.from({length: moves}, (_, n) => {
+    const up = Number(input.value) < Number(input.max) / 2 ? n % 2 === 0 : n % 2 === 1;
+    up ? input.stepUp() : input.stepDown();
+    const start = performance.now();
+    input.dispatchEvent(new Event('input', {bubbles: true}));
+    return performance.now() - start;
+})"""
 
 
 def text(root: "Locator") -> str:
     """What a widget shows, with `[picture 1a2b3c]` for a picture, another one when the picture changes.
 
-    The numbers beside sliders are left out: they move before the kernel has answered.
+    The numbers beside sliders are left out.
     """
     return root.evaluate(TEXT)
 
@@ -352,11 +352,15 @@ def answer_time(root: "Locator", label: str, presses: int = 15) -> float:
     One step right and one left in turn, so both must change something: else raises Playwright's TimeoutError.
     """
     handle, times = slider(root, label), []
-    at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
-    keys = ["ArrowLeft", "ArrowRight"] if at_end else ["ArrowRight", "ArrowLeft"]
+    keys = ["ArrowLeft", "ArrowRight"] if handle.evaluate("it => it.value === it.max") else ["ArrowRight", "ArrowLeft"]
     for press in range(presses + 1):  # the first is for warming up
         root.evaluate(ANSWER)
         handle.press(keys[press % 2])
-        root.page.wait_for_function(f"window.answered !== undefined && {IDLE}", timeout=10_000)
+        root.page.wait_for_function("window.answered !== undefined", timeout=10_000)
         times.append(root.page.evaluate("window.answered") / 1000)
     return statistics.median(times[1:])
+
+
+def script_time(root: "Locator", label: str, moves: int = 31) -> float:
+    """Median seconds of script for one move of a slider: all that the widget computes and changes in the page."""
+    return statistics.median(slider(root, label).evaluate(SCRIPT, moves)[1:]) / 1000

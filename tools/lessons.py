@@ -94,6 +94,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
     before = {cell.source: cell.outputs for cell in code_cells(notebook)}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PITFALLS_PROGRESS"] = f"{folder}/progress.json"  # a lesson is saved as a new reader sees it
+        os.environ["PITFALLS_SAVING"] = "1"  # a prediction then knows its answer on a page without a kernel
         NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     header = notebook.cells[0]
     header.source = BUDGET.sub(lambda _: budget(path, notebook), header.source)
@@ -112,7 +113,7 @@ def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbfor
                 output.text = re.sub(r"\S*/site-packages/", ".../", output.text)
             if "execution_count" in output:
                 output.execution_count = count
-            if "data" in output:  # a widget lives in its kernel only; its picture stays, with the words for it
+            if "data" in output:  # a widget's view lives in its kernel only; its HTML and its picture stay
                 output.data.pop("application/vnd.jupyter.widget-view+json", None)
                 alts = {kind: told["alt"] for kind, told in output.metadata.items() if "alt" in told}
                 output.metadata = nbformat.from_dict({kind: {"alt": alt} for kind, alt in alts.items()})

@@ -5,6 +5,7 @@ each choice above the choices themselves.
 """
 
 import ast
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -12,12 +13,18 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import ipywidgets
+import traitlets
 
 from pitfalls.practice.feedback import Feedback, as_code
-from pitfalls.practice.tasks import mark, tasks
+from pitfalls.practice.tasks import SIGNS, mark, tasks
 from pitfalls.silence import silenced
-from pitfalls.widgets.play import shown_live
+from pitfalls.widgets.play import Play, module
+
+WORDS = {
+    "working": "running the code …",
+    "answer": "Answer",
+    "needs_notebook": "The answer is what the code gives: to choose, run this cell in a notebook.",
+}
 
 
 @dataclass(frozen=True)
@@ -37,28 +44,22 @@ class Question:
 questions: dict[str, Question] = {}  # by lesson
 
 
-class Prediction:
+class Prediction(Play):
     """A question about code, with a button for each choice.
 
     The first click runs the code, in the notebook's own names; what its last line gives is the right choice. No key is
-    written anywhere.
+    written anywhere. Where a lesson is run to be saved, the code runs at once, for the pages without a kernel.
     """
+
+    _esm = module(__package__, "prediction")
+    chosen = traitlets.Int(-1).tag(sync=True)
 
     def __init__(self, asked: Question, names: dict):
         self.question, self.code, self.choices, self.names = asked.text, asked.code, asked.choices, names
         self.key = asked.key
-        self.feedback = ipywidgets.HTML()
-        self.buttons = [self._button(choice) for choice in self.choices]
-        self.root = ipywidgets.VBox([ipywidgets.HTML(self._head()), *self.buttons, self.feedback])
-        self.root.add_class("pitfalls-predict")
-
-    def _head(self) -> str:
-        return f"<b>{escape(self.question)}</b>{as_code(self.code)}"
-
-    def _button(self, choice: Any) -> ipywidgets.Button:
-        button = ipywidgets.Button(description=str(choice), layout={"width": "auto"})
-        button.on_click(lambda _: self._show(choice))
-        return button
+        self.told: list[Feedback] = []  # of each choice, once the code has run
+        super().__init__(WORDS)
+        self.on_msg(lambda _, clicked, __: self._run(lambda: self._click(clicked["choose"])))
 
     def answer(self) -> Any:
         """What the code gives; it runs once."""
@@ -70,6 +71,12 @@ class Prediction:
 
     def choose(self, choice: Any) -> Feedback:
         """What a click on this choice says."""
+        said = self._say(choice)
+        if said.state != "not yet" and self.answer() in self.choices:
+            mark(self.key)
+        return said
+
+    def _say(self, choice: Any) -> Feedback:
         try:
             answer = self.answer()
         except Exception as error:
@@ -78,26 +85,31 @@ class Prediction:
         if answer not in self.choices:
             text = f"The code gives {answer!r} here, which is none of the choices: they are about the embedded model."
             return Feedback("not quite", text)
-        mark(self.key)
         if choice == answer:
             return Feedback("right", f"Right: {choice}. {self.choices[choice]}")
         return Feedback("not quite", f"Not {choice}: {self.choices[choice]} Think again, or run on and see.")
 
-    def _show(self, choice: Any) -> None:
-        for button in self.buttons:
-            button.disabled = True
-        self.feedback.value = "<i>running the code …</i>"
-        try:
-            self.feedback.value = self.choose(choice)._repr_html_()
-        finally:
-            for button in self.buttons:
-                button.disabled = False
+    def _tell(self) -> None:
+        self.told = [self._say(choice) for choice in self.choices]
 
-    def _repr_mimebundle_(self, **kwargs) -> dict:
-        text = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
+    def _click(self, n: int) -> None:
+        self.choose(list(self.choices)[n])
+        self._tell()
+
+    def _data(self) -> dict[str, Any]:
+        feedback = [{"state": said.state, "sign": SIGNS[said.state], "text": said.text} for said in self.told]
+        choices = list(map(str, self.choices))
+        return {"question": self.question, "code": self.code, "choices": choices, "feedback": feedback}
+
+    def _saved(self) -> dict[str, str]:
+        if os.environ.get("PITFALLS_SAVING"):
+            self._run(self._tell)
         choices = "".join(f"<li>{escape(str(choice))}</li>" for choice in self.choices)
-        html = f"{self._head()}<ul>{choices}</ul><i>Run this cell to choose.</i>"
-        return shown_live(self.root, text) | {"text/html": html}
+        right = next((said for said in self.told if said.state == "right"), None)
+        answer = f"<details><summary>{WORDS['answer']}</summary>{right._repr_html_()}</details>" if right else ""
+        still = f"<p><b>{escape(self.question)}</b></p>{as_code(self.code)}<ul>{choices}</ul>{answer}"
+        words = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
+        return {"text/html": self._page(still), "text/plain": words}
 
 
 def question(lesson: str, text: str, code: str, choices: Mapping[Any, str]) -> Question:

@@ -2,9 +2,9 @@
 
     pitfalls.widgets.NextToken(model, tokenizer, "I am a cat.")    # as the last line of a cell
 
-Each shows the call that its lesson is about, made by transformers itself, and says what came of it. A saved notebook
-keeps the first state as a picture, so that a page without a kernel lacks nothing. What was asked of the model is kept:
-moving a slider asks it nothing, and no state is computed twice.
+Each shows the call that its lesson is about, made by transformers itself, and says what came of it. Python ships what
+the model said, and the JavaScript beside it draws that under every setting, in a notebook and on a page without a
+kernel. Only what needs the model, such as another prompt, asks the kernel.
 """
 
 from pitfalls.extra import course_extra

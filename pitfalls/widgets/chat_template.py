@@ -1,79 +1,105 @@
 """A chat with and without its template, its system turn and its generation prompt."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
-import ipywidgets
-from matplotlib.figure import Figure
+from traitlets import Bool, List, Unicode
 
 from pitfalls import pictures
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Step
 from pitfalls.pictures.chats import chat_parts
-from pitfalls.pictures.drawing import percent, visible
-from pitfalls.widgets import markup
-from pitfalls.widgets.play import Play, check_window
+from pitfalls.pictures.drawing import STYLES, Picture, percent
+from pitfalls.widgets.play import Play, check_window, module, signs
+
+BARS = 5
+WORDS = {
+    "summary": "The model ends its turn at once with {end}; the likeliest next token is '{token}', {share}.",
+    "template": "chat template",
+    "system": "system turn",
+    "prompted": "generation prompt",
+    "legend": {"special": "by the template"},
+    "needs_notebook": "Other messages are for the model to answer: for that, run this cell in a notebook.",
+}
 
 
 class ChatTemplate(Play):
-    """Messages, what the chat template makes of them, and how likely the model is to end its turn at once."""
+    """Messages, what the chat template makes of them, and how likely the model is to end its turn at once.
 
-    def __init__(self, model: Any, tokenizer: Any, messages: Sequence[dict[str, str]]):
+    The switches can be given, to begin with: `template`, `system` and `prompted`, each True or False.
+    """
+
+    _esm = module(__package__, "chat_template")
+    system_text = Unicode("You are a friendly chatbot.").tag(sync=True, asks=True)
+    turns = List().tag(sync=True, asks=True)  # messages without a system turn
+    template = Bool(True).tag(sync=True)
+    system = Bool(False).tag(sync=True)
+    prompted = Bool(True).tag(sync=True)
+
+    def __init__(self, model: Any, tokenizer: Any, messages: Sequence[dict[str, str]], **switches: bool):
         self.model, self.tokenizer = model, tokenizer
-        system = next((message["content"] for message in messages if message["role"] == "system"), None)
-        self.template = ipywidgets.Checkbox(True, description="chat template", indent=False)
-        self.system = ipywidgets.Checkbox(system is not None, description="system turn", indent=False)
-        self.prompted = ipywidgets.Checkbox(True, description="generation prompt", indent=False)
-        self.system_text = self._field("system", system or "You are a friendly chatbot.")
-        self.turns = [(m["role"], self._field(m["role"], m["content"])) for m in messages if m["role"] != "system"]
-        texts = [self.system_text, *(field for _, field in self.turns)]
-        super().__init__(self.template, self.system, self.prompted, *texts)
-
-    def _field(self, role: str, content: str) -> ipywidgets.Textarea:
-        field = ipywidgets.Textarea(content, rows=1, description=role, continuous_update=False)
-        field.add_class("pf-whole")
-        return field
+        controls: dict[str, Any] = {"turns": [message for message in messages if message["role"] != "system"]}
+        for message in messages:
+            if message["role"] == "system":
+                controls |= {"system": True, "system_text": message["content"]}
+        super().__init__(WORDS, **controls | switches)
 
     def messages(self) -> list[dict[str, str]]:
-        turns = [{"role": role, "content": field.value} for role, field in self.turns]
-        if self.system.value:
-            turns = [{"role": "system", "content": self.system_text.value}, *turns]
-        return turns
+        """The turns that the switches leave."""
+        return self._messages(self.system)
+
+    def _messages(self, system: bool) -> list[dict[str, str]]:
+        return [{"role": "system", "content": self.system_text}, *self.turns] if system else list(self.turns)
 
     def parts(self) -> list[tuple[str, str]]:
         """The whole prompt as (role or "special", text)."""
-        if self.template.value:
-            return chat_parts(self.tokenizer, self.messages(), self.prompted.value)
-        turns = self.messages()
+        return self._parts(self.template, self.system, self.prompted)
+
+    def _parts(self, template: bool, system: bool, prompted: bool) -> list[tuple[str, str]]:
+        turns = self._messages(system)
+        if template:
+            return chat_parts(self.tokenizer, turns, prompted)
         return [(turn["role"], turn["content"] + ("\n" if turn is not turns[-1] else "")) for turn in turns]
 
     def step(self) -> Step:
         """The first token of the answer, with its candidates."""
-        if empty := [turn["role"] for turn in self.messages() if not turn["content"].strip()]:
+        return self._step(self.template, self.system, self.prompted)
+
+    def _step(self, template: bool, system: bool, prompted: bool) -> Step:
+        if empty := [turn["role"] for turn in self._messages(system) if not turn["content"].strip()]:
             raise ValueError(f"The {empty[0]} message is empty: write something.")
-        text = "".join(part for _, part in self.parts())
-        bare = {"add_special_tokens": False} if self.template.value else {}  # the template has written them
+        text = "".join(part for _, part in self._parts(template, system, prompted))
+        bare = {"add_special_tokens": False} if template else {}  # the template has written them
         inputs = self.tokenizer(text, return_tensors="pt", **bare).to(self.model.device)
         check_window(self.model, inputs["input_ids"].shape[1] + 1)
         return self._ask(text, lambda: record(self.model, self.tokenizer, inputs, max_new_tokens=1).steps[0])
 
     def summary(self) -> str:
         step = self.step()
-        likeliest = step.candidates[0]
-        return (
-            f"The model ends its turn at once with {percent(step.end_probability)}; "
-            f"the likeliest next token is '{visible(likeliest.text)}', {percent(likeliest.probability)}."
+        best = step.candidates[0]
+        return WORDS["summary"].format(
+            end=percent(step.end_probability), token=signs(best.text), share=percent(best.probability)
         )
 
-    def figure(self) -> Figure:
-        if not self.template.value:
+    def figure(self) -> Picture:
+        if not self.template:
             text = "".join(part for _, part in self.parts())
             return pictures.token_strip(self.tokenizer(text)["input_ids"], self.tokenizer, title=self.summary())
-        return pictures.chat(self.tokenizer, self.messages(), self.prompted.value, title=self.summary())
+        return pictures.chat(self.tokenizer, self.messages(), self.prompted, title=self.summary())
 
-    def _draw(self) -> str:
-        self.system_text.disabled, self.prompted.disabled = not self.system.value, not self.template.value
-        bars = [markup.Bar(candidate.text, candidate.probability) for candidate in self.step().candidates[:5]]
-        roles = ["special"] if self.template.value else []
-        roles += dict.fromkeys(turn["role"] for turn in self.messages())
-        return markup.chat(self.parts()) + markup.legend(roles) + markup.bars(bars)
+    def _data(self) -> dict[str, Any]:
+        """For each state of template, system turn and generation prompt, as "true false true", what is shown of it."""
+        self.step()  # what is wrong with the state that is shown is wrong with the widget
+        return {" ".join(map(str, state)).lower(): self._state(*state) for state in product((True, False), repeat=3)}
+
+    def _state(self, template: bool, system: bool, prompted: bool) -> dict[str, Any]:
+        try:
+            step, parts = self._step(template, system, prompted), self._parts(template, system, prompted)
+        except Exception as error:  # a template that refuses a system turn, say
+            return {"problem": str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"}
+        return {
+            "parts": [(role if role in STYLES else "new", text) for role, text in parts],
+            "end": step.end_probability,
+            "candidates": [(signs(each.text), each.probability) for each in step.candidates[:BARS]],
+        }

@@ -1,62 +1,78 @@
 """A batch with its pads on either side, with or without a mask."""
 
 from collections.abc import Sequence
+from itertools import chain, product
 from typing import Any
 
-import ipywidgets
 import torch
-from matplotlib.figure import Figure
+from traitlets import Bool, Enum, Unicode
 
 from pitfalls import pictures
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Row
-from pitfalls.pictures.drawing import short, token_text, visible
-from pitfalls.widgets import markup
-from pitfalls.widgets.play import Play, check_window
+from pitfalls.pictures.drawing import Picture, short, token_text, visible
+from pitfalls.widgets.play import Play, check_window, module, signs
 
 CONTINUED = 12  # new tokens of each row
+SIDES = ("left", "right")
+WORDS = {
+    "masked": "Padding {side}, the tokenizer's mask: {same} of {rows} rows as alone.",
+    "unmasked": "Padding {side}, a mask of ones: {same} of {rows} rows as alone.",
+    "texts": "a text a line",
+    "side": "padding side",
+    "sides": {"left": "left", "right": "right"},
+    "mask": "attention mask",
+    "masks": {"true": "tokenizer's", "false": "all ones"},
+    "row": "row {n}",
+    "goes_on": "row {n} →",
+    "alone": "alone →",
+    "legend": {"prompt": "prompt", "padding": "masked", "new": "new", "changed": "not as alone"},
+    "needs_notebook": "Other texts are for the model to continue: for that, run this cell in a notebook.",
+}
 
 
 class Padding(Play):
     """A batch of texts: its pads on either side, with or without a mask, and what each row goes on with.
 
-    Tokens that differ from what the row gets alone are marked.
+    Tokens that differ from what the row gets alone are marked. `side` and `masked` can be given, to begin with.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, texts: Sequence[str] = ("1, 2, 3", "A, B, C, D, E")):
+    _esm = module(__package__, "padding")
+    texts = Unicode().tag(sync=True, asks=True)
+    side = Enum(SIDES, "left").tag(sync=True)
+    masked = Bool(True).tag(sync=True)
+
+    def __init__(
+        self, model: Any, tokenizer: Any, texts: Sequence[str] = ("1, 2, 3", "A, B, C, D, E"), **controls: Any
+    ):
         self.model, self.tokenizer = model, tokenizer
-        self.texts = ipywidgets.Textarea(
-            "\n".join(texts), rows=max(2, len(texts)), description="a text a line", continuous_update=False
-        )
-        self.texts.add_class("pf-whole")
-        self.side = ipywidgets.ToggleButtons(options=["left", "right"], description="padding side")
-        self.mask = ipywidgets.ToggleButtons(options=["tokenizer's", "all ones"], description="attention mask")
-        super().__init__(self.texts, self.side, self.mask)
+        super().__init__(WORDS, texts="\n".join(texts), **controls)
 
     def lines(self) -> list[str]:
         """The texts of the box, one from each line."""
-        texts = [line for line in self.texts.value.splitlines() if line]
+        texts = [line for line in self.texts.splitlines() if line]
         if not texts:
             raise ValueError("There is no text: write one on each line.")
         return texts
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """What `generate` gets: ids and mask, both (rows, tokens)."""
-        inputs = self.tokenizer(self.lines(), padding=True, padding_side=self.side.value, return_tensors="pt")
-        if self.mask.value == "all ones":
+        return self._inputs(self.side, self.masked)
+
+    def _inputs(self, side: str, masked: bool) -> dict[str, torch.Tensor]:
+        inputs = self.tokenizer(self.lines(), padding=True, padding_side=side, return_tensors="pt")
+        if not masked:
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         check_window(self.model, inputs["input_ids"].shape[1] + CONTINUED)
         return {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
 
     def rows(self) -> list[Row]:
         """Each row of the batch, continued."""
-        inputs = self.inputs()
-        state = (self.texts.value, self.side.value, self.mask.value)
-        return self._ask(state, lambda: self._continue(inputs))
+        return self._states()[self.side, self.masked]
 
     def alone(self) -> list[Row]:
         """Each text continued by itself."""
-        return self._ask(self.texts.value, lambda: [self._continue_alone(text) for text in self.lines()])
+        return self._ask(self.texts, lambda: [self._continue_alone(text) for text in self.lines()])
 
     def _continue_alone(self, text: str) -> Row:
         return self._continue(self.tokenizer(text, return_tensors="pt").to(self.model.device))[0]
@@ -64,44 +80,57 @@ class Padding(Play):
     def _continue(self, inputs: Any) -> list[Row]:
         return record(self.model, self.tokenizer, inputs, max_new_tokens=CONTINUED, do_sample=False).rows
 
-    def summary(self) -> str:
-        pairs = list(zip(self.rows(), self.alone(), strict=True))
-        same = sum(row.new_ids == alone.new_ids for row, alone in pairs)
-        mask = "the tokenizer's mask" if self.mask.value == "tokenizer's" else "a mask of ones"
-        return (
-            f"Padding {self.side.value}, {mask}: "
-            f"{same} of {len(pairs)} rows {'equals its' if same == 1 else 'equal their'} single run."
-        )
+    def _states(self) -> dict[tuple[str, bool], list[Row]]:
+        """The rows of both sides under both masks. All are as wide, so one call continues them, and each only once."""
+        rows = {}
+        for state in product(SIDES, (True, False)):
+            ids, masks = (part.tolist() for part in self._inputs(*state).values())
+            rows[state] = [(tuple(row), tuple(mask)) for row, mask in zip(ids, masks, strict=True)]
+        each = list(dict.fromkeys(chain(*rows.values())))
+        batch = (torch.tensor(part, device=self.model.device) for part in zip(*each, strict=True))
+        inputs = dict(zip(("input_ids", "attention_mask"), batch, strict=True))
+        new = self._ask(tuple(each), lambda: self._continue(inputs))
+        continued = dict(zip(each, new, strict=True))
+        return {state: [continued[row] for row in of] for state, of in rows.items()}
 
-    def figure(self) -> Figure:
+    def _same(self, rows: list[Row]) -> int:
+        return sum(row.new_ids == alone.new_ids for row, alone in zip(rows, self.alone(), strict=True))
+
+    def summary(self) -> str:
+        rows = self.rows()
+        sentence = WORDS["masked" if self.masked else "unmasked"]
+        return sentence.format(side=WORDS["sides"][self.side], same=self._same(rows), rows=len(rows))
+
+    def figure(self) -> Picture:
         shown = (f"row {n} → '{short(visible(row.new_text), 60)}'" for n, row in enumerate(self.rows()))
         title = "\n".join([self.summary(), *shown])
         return pictures.padding({name: ids.cpu() for name, ids in self.inputs().items()}, self.tokenizer, title=title)
 
-    def _draw(self) -> str:
-        inputs = self.inputs()
-        columns = zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True)
-        rows = [(f"row {n}", self._cells(ids, mask)) for n, (ids, mask) in enumerate(columns)]
-        lines = []
-        for n, (row, alone) in enumerate(zip(self.rows(), self.alone(), strict=True)):
-            lines.append(markup.line(f"row {n} →", self._compared(row.new_ids, alone.new_ids)))
-            if row.new_ids != alone.new_ids:
-                lines.append(markup.line("alone →", self._compared(alone.new_ids, alone.new_ids)))
-        return markup.grid(rows) + "".join(lines) + markup.legend(["prompt", "padding", "new", "changed"])
+    def _data(self) -> dict[str, Any]:
+        """For each state, as "left true": the batch as cells, and how each row goes on; and how each goes on alone."""
+        alone = [self._compared(row.new_ids, row.new_ids) for row in self.alone()]
+        states = {}
+        for (side, masked), rows in self._states().items():
+            inputs = self._inputs(side, masked)
+            columns = zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True)
+            pairs = zip(rows, self.alone(), strict=True)
+            states[f"{side} {str(masked).lower()}"] = {
+                "grid": [self._cells(ids, mask) for ids, mask in columns],
+                "new": [self._compared(row.new_ids, single.new_ids) for row, single in pairs],
+                "same": self._same(rows),
+            }
+        return {"states": states, "alone": alone}
 
-    def _cells(self, ids: list[int], mask: list[int]) -> list[tuple[str, str, str]]:
+    def _cells(self, ids: list[int], mask: list[int]) -> list[tuple[str, int, int]]:
         """Of one row: each token with its mask and the position that `generate` gives it."""
-        cells, position = [], 0
-        for token_id, seen in zip(ids, mask, strict=True):
-            text = "pad" if token_id == self.tokenizer.pad_token_id else token_text(self.tokenizer, token_id)
-            note = f"mask 1\npos {position}" if seen else "mask 0"
-            cells.append((text, note, "prompt" if seen else "padding"))
-            position += seen
-        return cells
+        positions = torch.tensor(mask).cumsum(0).sub(1).tolist()
+        pad = self.tokenizer.pad_token_id
+        texts = ["pad" if token_id == pad else signs(token_text(self.tokenizer, token_id)) for token_id in ids]
+        return list(zip(texts, mask, positions, strict=True))
 
     def _compared(self, new: list[int], alone: list[int]) -> list[tuple[str, str]]:
         same = [n < len(alone) and token_id == alone[n] for n, token_id in enumerate(new)]
         return [
-            (token_text(self.tokenizer, token_id), "new" if equal else "changed")
+            (signs(token_text(self.tokenizer, token_id)), "new" if equal else "changed")
             for token_id, equal in zip(new, same, strict=True)
         ]

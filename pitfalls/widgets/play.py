@@ -1,87 +1,136 @@
-"""What the widgets share: controls, a view, a picture of the same state, and errors that are said in the widget."""
+"""What the widgets share: one ES module for all surroundings, forms for pages that run none, errors that they say."""
 
 import base64
 import io
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+import json
+import re
+from collections.abc import Callable, Hashable
+from functools import cache
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
 from typing import Any
 
-import ipywidgets
-from matplotlib.figure import Figure
+import anywidget
+import traitlets
+from PIL import Image
 
 from pitfalls.inspector.call import Call
+from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SIGNS, STYLES, Picture, token_text
 from pitfalls.silence import silenced
-from pitfalls.widgets import markup
+
+WORDS = {"working": "the model is at work …"}
+HINT = "Run this cell to move the controls."
 
 
-class Play:
-    """What the widgets share: controls, a line that speaks, a view; and a picture for a page without a kernel.
+class Play(anywidget.AnyWidget):
+    """What the widgets share. JavaScript draws `data` under the values of the controls; Python asks the model.
 
-    A widget has `summary()`, one sentence about its state, `figure()`, its state as a picture, and `_draw()` as HTML.
+    A widget has `_esm`, its module; `_data()`, all that it can show until a trait tagged `asks` changes; `summary()`,
+    one sentence about its state; and `figure()`, its state as a picture.
     """
 
-    def __init__(self, *controls: ipywidgets.Widget):
-        self.controls = list(_leaves(controls))
-        self.answers: dict[Any, Any] = {}
-        self.status, self.view = ipywidgets.HTML(), ipywidgets.HTML()
-        panel = ipywidgets.Box(controls)
-        panel.add_class("pf-controls")
-        self.root = ipywidgets.VBox([ipywidgets.HTML(markup.STYLE), panel, self.status, self.view])
-        self.root.add_class("pitfalls-play")
-        for control in self.controls:
-            if not isinstance(control, ipywidgets.Button):
-                control.observe(lambda _: self._run(), names="value")
+    data = traitlets.Dict().tag(sync=True)
+    words = traitlets.Dict().tag(sync=True)
+    problem = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, words: dict[str, Any], **controls: Any):
+        self.answers: dict[Hashable, Any] = {}
+        super().__init__(words=WORDS | words, **controls)
+        if asking := self.trait_names(asks=True):
+            self.observe(lambda _: self._run(), names=asking)
         self._run()
 
     def summary(self) -> str:
         raise NotImplementedError
 
-    def figure(self) -> Figure:
+    def figure(self) -> Picture:
         raise NotImplementedError
 
-    def _draw(self) -> str:
+    def _data(self) -> dict[str, Any]:
         raise NotImplementedError
-
-    def _button(self, name: str, action: Callable[[], Any]) -> ipywidgets.Button:
-        button = ipywidgets.Button(description=name)
-        button.on_click(lambda _: self._run(action))
-        return button
 
     def _run(self, action: Callable[[], Any] = lambda: None) -> None:
-        """Act, and draw the state again; what goes wrong is said in the place of the view."""
+        """Act, and make the data again; what goes wrong is said in the place of the view."""
         try:
-            action()
-            self.view.value = markup.summary(self.summary()) + self._draw()
-            self.status.value = ""
+            with self.hold_sync(), silenced():
+                action()
+                self.data = self._data()
+                self.problem = ""
         except Exception as error:  # a callback has no cell that could show it
-            self.view.value = ""
-            said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-            self.status.value = markup.problem(said)
+            self.problem = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        self.send({"done": True})
 
     def _ask(self, state: Hashable, compute: Callable[[], Any]) -> Any:
-        """What the model says for this state. It works once for each state, and nothing can be clicked meanwhile."""
+        """What the model says for this state; it works once for each."""
         if state not in self.answers:
-            self.status.value = markup.working()
-            with _switched_off(self.controls), silenced():
-                self.answers[state] = compute()
+            self.answers[state] = compute()
         return self.answers[state]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        hint = "Run this cell to move the controls."
-        if not self.view.value:
-            return shown_live(self.root, hint), {}
-        alt = self.summary()
-        data = shown_live(self.root, f"{alt} ({hint})")
-        stream = io.BytesIO()
-        self.figure().savefig(stream, dpi=100, facecolor="white", metadata={"Software": None})
-        data["image/png"] = base64.b64encode(stream.getvalue()).decode()
-        return data, {"image/png": {"alt": alt}}
+        live, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        saved = self._saved()
+        alts = {"image/png": {"alt": self.summary()}} if "image/png" in saved else {}
+        return live | saved, about | alts
+
+    def _saved(self) -> dict[str, str]:
+        """The forms beside the live one: as HTML with scripts, as a picture, in words."""
+        if self.problem:
+            return {"text/plain": HINT}
+        said, figure = self.summary(), self.figure()
+        picture = _png(figure)
+        still = f'<p><img src="data:image/png;base64,{picture}" alt="{escape(figure.alt)}"></p><p>{escape(said)}</p>'
+        return {"text/html": self._page(still), "image/png": picture, "text/plain": f"{said} ({HINT})"}
+
+    def _page(self, still: str) -> str:
+        """The widget for a page without a kernel: `still` stands there until the script runs, or where none does."""
+        ours = set(self.trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names())
+        state = {name: getattr(self, name) for name in sorted(ours) if name[0] != "_"}
+        text = json.dumps(state, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        name = sha256(text.encode()).hexdigest()[:12]
+        script = f'{self._esm}\nonPage("{name}", {text}, render);'
+        return f'<div data-pitfalls="{name}">{still}</div>\n<script type="module">\n{script}\n</script>'
 
 
-def shown_live(widget: ipywidgets.Widget, text: str) -> dict[str, Any]:
-    """The mime data of a widget, and a text for a page without a kernel; ipywidgets 7 has no method for it."""
-    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    return {"application/vnd.jupyter.widget-view+json": view, "text/plain": text}
+@cache
+def module(package: str, name: str) -> str:
+    """The ES module `name` of a package, with the style and what all share in front of it: it imports nothing."""
+    ours = files(__package__)
+    style = _colours() + re.sub(r"/\*.*?\*/\s*", "", ours.joinpath("widgets.css").read_text("utf-8"), flags=re.DOTALL)
+    parts = [ours.joinpath("shared.js"), files(package).joinpath(f"{name}.js")]
+    text = "\n".join([f"const STYLE = {json.dumps(style)};", *(part.read_text("utf-8") for part in parts)])
+    return re.sub(r"^\s*(//.*\n)?", "", text, flags=re.MULTILINE)  # each saved output carries it
+
+
+def _colours() -> str:
+    """Those of the pictures, as CSS: of bars, and of each kind of box."""
+    rules = [f":host {{ --bar: {BAR}; --taken: {BAR_CHOSEN} }}"]
+    for name, style in STYLES.items():
+        ground = "var(--hatch)" if "hatch" in style else style["facecolor"]
+        border = f"1px {'dashed' if 'linestyle' in style else 'solid'} {style['edgecolor']}"
+        ink = "#fff" if name == "end" else "#000"
+        rules.append(f".{name} {{ background: {ground}; border: {border}; color: {ink} }}")
+    return "\n".join(rules) + "\n"
+
+
+def _png(figure: Picture) -> str:
+    """In base64. 64 colours are all that these figures need: a third of the size."""
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=100, facecolor="white")
+    small = io.BytesIO()
+    Image.open(stream).convert("RGB").quantize(64).save(small, format="PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def signs(text: str) -> str:
+    """Spaces and line breaks as signs that can be seen, as in the pictures; a browser has letters that those lack."""
+    return "".join(SIGNS.get(letter, letter) for letter in text)
+
+
+def tokens(tokenizer: Any, ids: list[int], style: str) -> list[tuple[str, str]]:
+    """Each as (text, style), a name of `STYLES` or one of `widgets.css`; a special token is one whatever else it is."""
+    special = set(tokenizer.all_special_ids)
+    return [(signs(token_text(tokenizer, n)), "special" if n in special else style) for n in ids]
 
 
 def encode(model: Any, tokenizer: Any, text: str, new: int) -> Any:
@@ -97,23 +146,3 @@ def check_window(model: Any, tokens: int) -> None:
     window = Call(model).window
     if window and tokens > window:
         raise ValueError(f"With its answer this makes {tokens:,} tokens; the model's window is {window:,}. Shorten it.")
-
-
-def _leaves(controls: Iterable[ipywidgets.Widget]) -> Iterator[ipywidgets.Widget]:
-    for control in controls:
-        if isinstance(control, ipywidgets.Box):
-            yield from _leaves(control.children)
-        elif not isinstance(control, ipywidgets.Label):
-            yield control
-
-
-@contextmanager
-def _switched_off(controls: list[ipywidgets.Widget]) -> Iterator[None]:
-    before = [control.disabled for control in controls]
-    for control in controls:
-        control.disabled = True
-    try:
-        yield
-    finally:
-        for control, disabled in zip(controls, before, strict=True):
-            control.disabled = disabled

@@ -167,11 +167,11 @@ def test_pictures_come_from_outputs(path):
     assert all(len(o.metadata.get("image/png", {}).get("alt", "")) > 20 for o in pictures), (
         "draw with pitfalls.pictures"
     )
-    assert path.stat().st_size < 1_500_000
+    assert path.stat().st_size < 500_000
 
 
 @lesson
-def test_a_widget_stands_as_a_picture_in_the_saved_lesson(path):
+def test_a_widget_stands_as_a_page_and_as_a_picture_in_the_saved_lesson(path):
     notebook = read(path)
     widgets = [n for n, cell in enumerate(notebook.cells) if "pitfalls.widgets." in cell.source]
     assert len(widgets) == (int(path.stem[:2]) in PLAYED)
@@ -180,9 +180,19 @@ def test_a_widget_stands_as_a_picture_in_the_saved_lesson(path):
         assert before.source.startswith("## Play: ")
         (output,) = cell.outputs
         assert "image/png" in output.data and len(output.metadata["image/png"]["alt"]) > 20
+        still, script = output.data["text/html"].split("<script", 1)
+        assert re.search(r'<img src="data:image/png;base64,[^"]+" alt="[^"]{20,}">', still) and "onPage(" in script
         assert re.match(r"\*\*Try:\*\* .+\n\n\*\*Notice:\*\* .+", after.source, flags=re.DOTALL)
     mimes = {mime for cell in code_cells(notebook) for output in cell.outputs for mime in output.get("data", {})}
     assert not any("widget" in mime for mime in mimes), "a page without a kernel could not show it"
+
+
+@lesson
+def test_a_prediction_is_answered_in_the_saved_lesson(path):
+    (cell,) = [cell for cell in code_cells(read(path)) if "practice.predict(" in cell.source]
+    (output,) = cell.outputs
+    still, script = output.data["text/html"].split("<script", 1)
+    assert "<details>" in still and script.count('"state":"right"') == 1
 
 
 @lesson

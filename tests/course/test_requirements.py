@@ -129,7 +129,7 @@ def test_every_pin_is_exact_and_within_the_ranges():
 
 def test_the_inspector_works_without_the_course_and_the_rest_says_how_to_get_it():
     missing = modules_of(declared("course").keys() - needs(*declared()))
-    assert {"matplotlib", "ipywidgets", "gguf", "platformdirs"} <= missing
+    assert {"matplotlib", "anywidget", "gguf", "platformdirs"} <= missing
     command = [sys.executable, "-c", WITHOUT + INSPECT + SAY, " ".join(missing), *NEEDS_THE_COURSE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

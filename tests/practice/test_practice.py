@@ -1,6 +1,7 @@
 """Every exercise of every lesson, as a reader meets it: untouched, with its folded solution, and with odd answers."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from pitfalls.practice.lesson_08_your_own_code import MISTAKES, TEXTS
 from pitfalls.practice.prediction import Prediction, Question, questions
 from pitfalls.practice.tasks import done, tasks
 from tests.practice.exercises import CARD, EXERCISES, NO_EXERCISES, WRONG, answer, each, solution
+from tests.widgets.reading import asks, state
 from tools.lessons import LESSONS, code_cells, read
 
 # --- the exercises ---
@@ -215,19 +217,30 @@ def test_a_prediction_that_cannot_be_computed_says_so():
     assert "none of the choices" in ask("5", {1: "a", 2: "b"}).choose(1).text
 
 
-def test_a_prediction_is_clicked():
-    question = ask("1 + 1", {1: "One is too few.", 2: "Yes."})
-    one, two = question.buttons
-    one.click()
-    assert "One is too few." in question.feedback.value
-    two.click()
-    assert "Right: 2." in question.feedback.value and not any(button.disabled for button in question.buttons)
+def test_the_first_click_runs_the_code_and_is_answered():
+    question = ask("answer + 1", {1: "One is too few.", 2: "Yes."})
+    assert question.data["choices"] == ["1", "2"] and not question.data["feedback"], "nothing has run"
+    asks(question, {"choose": 0})
+    said = question.data["feedback"]
+    assert [each["state"] for each in said] == ["not yet"] * 2 and "cells above" in said[0]["text"]
+    question.names["answer"] = 1
+    progress("04").reset()
+    asks(question, {"choose": 0})
+    said = question.data["feedback"]
+    assert [each["state"] for each in said] == ["not quite", "right"] and "One is too few." in said[0]["text"]
+    assert question.key in done(), "whoever has chosen has done it"
 
 
-def test_a_saved_prediction_shows_the_question_and_its_choices():
-    question = ask("1 + 1", {1: "One is too few.", "<b>": "Yes."})
-    data = question._repr_mimebundle_()
-    view = "application/vnd.jupyter.widget-view+json"
-    assert data[view] == question.root._repr_mimebundle_()[view], "the live view, as ipywidgets 8 gives it itself"
-    assert "What comes?" in data["text/html"] and "<li>1</li><li>&lt;b&gt;</li>" in data["text/html"]
-    assert "too few" not in data["text/html"], "the explanation comes after the choice"
+def test_a_prediction_that_is_saved_knows_its_answer_and_one_that_is_shown_does_not(monkeypatch):
+    choices = {1: "One is too few.", "<b>": "Odd.", 2: "Yes."}
+    monkeypatch.delenv("PITFALLS_SAVING", raising=False)
+    shown = ask("1 + 1", choices)._repr_mimebundle_()[0]
+    assert "application/vnd.jupyter.widget-view+json" in shown and "( ) <b>" in shown["text/plain"]
+    assert "What comes?" in shown["text/html"] and "<li>1</li><li>&lt;b&gt;</li>" in shown["text/html"]
+    assert "too few" not in shown["text/html"] and "<details>" not in shown["text/html"]
+    progress("04").reset()
+    monkeypatch.setenv("PITFALLS_SAVING", "1")
+    saved = ask("1 + 1", choices)._repr_mimebundle_()[0]["text/html"]
+    assert [each["state"] for each in state(saved)["data"]["feedback"]] == ["not quite", "not quite", "right"]
+    assert "Right: 2. Yes." in re.search("<details>.*</details>", saved, flags=re.DOTALL)[0], "folded"
+    assert ("04", "prediction") not in done(), "the reader has not chosen"

@@ -1,32 +1,21 @@
-"""A widget as a reader sees it."""
+"""What the tests of several widgets share."""
 
+import json
 import re
 from contextlib import contextmanager
-from html import unescape
-
-import ipywidgets
 
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-def said(widget) -> str:
-    """The text of a widget's view."""
-    return unescape(re.sub(r"<[^>]+>", " ", widget.view.value))
+def state(page: str) -> dict:
+    """What a widget's HTML holds for a page without a kernel."""
+    return json.loads(re.search(r'^onPage\("\w+", (.+), render\);$', page, flags=re.MULTILINE)[1])
 
 
-def status(widget) -> str:
-    return unescape(widget.status.value)
-
-
-def button(widget, name: str) -> ipywidgets.Button:
-    return next(c for c in widget.controls if isinstance(c, ipywidgets.Button) and c.description == name)
-
-
-def boxes(widget, style: str) -> list[str]:
-    """The texts of the boxes of one style, without the legend."""
-    html = widget.view.value.split('<div class="pf-legend">')[0]
-    return [unescape(text) for text in re.findall(rf'<span class="pf-box pf-{style}">([^<]*)</span>', html)]
+def asks(widget, message: dict) -> None:
+    """What the page sends: as `widget.on_msg` hears it."""
+    widget._handle_custom_msg(message, [])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import nbformat
 import pytest
+from nbformat.sign import NotebookNotary
 
 import pitfalls.practice  # noqa: F401  its modules ask the questions
 from pitfalls.practice.prediction import questions
@@ -86,6 +87,29 @@ def test_a_lesson_with_all_cells_run(server, browser):
         look(lesson, path)
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_was_saved_is_used_without_a_kernel(trusted, server, browser):
+    """A notebook that is trusted runs its scripts; of another one JupyterLab shows what is no script."""
+    path = next(path for path in LESSONS if path.stem == "05_decoding_mode")
+    notebook = read(path)
+    notebook.metadata.trial = trusted  # another text has another signature
+    nbformat.write(notebook, server.folder / "notebooks" / "saved.ipynb")
+    if trusted:
+        NotebookNotary(data_dir=str(server.folder / "JUPYTER_DATA_DIR")).sign(notebook)
+    with server.open(browser, "saved.ipynb") as lesson:
+        if trusted:
+            MOVES[path.stem](lesson.plays.first, live=False)
+            predict(lesson.page.locator(".pitfalls-predict"), live=False)
+        else:
+            assert not lesson.plays.count() and not lesson.page.locator(".pitfalls-predict").count()
+            said = lesson.page.locator(".jp-OutputArea-output").all_inner_texts()
+            assert any("tokens can be drawn" in text for text in said)
+            assert lesson.page.locator("img[alt*='Bars of probabilities']").count()
+            assert lesson.page.locator("details", has_text="Right: 1.").count()
+        assert not bad_pictures(lesson.page.locator(".jp-OutputArea-output img"))
+        assert not lesson.errors, "\n".join(lesson.errors)
+
+
 @pytest.mark.parametrize("path", [p for p in LESSONS if int(p.stem[:2]) not in BEYOND], ids=lambda path: path.stem)
 def test_what_can_be_clicked(path, server, browser):
     part = server.folder / "notebooks" / f"clicked_{path.name}"
@@ -95,6 +119,6 @@ def test_what_can_be_clicked(path, server, browser):
         look(lesson, part)
         assert lesson.plays.count() == (path.stem in MOVES)
         if path.stem in MOVES:
-            MOVES[path.stem](lesson.plays.first)
-        predict(lesson.page.locator(".pitfalls-predict"))
+            MOVES[path.stem](lesson.plays.first, live=True)
+        predict(lesson.page.locator(".pitfalls-predict"), live=True)
         assert not lesson.errors, "\n".join(lesson.errors)

@@ -1,4 +1,4 @@
-"""Each saved lesson as a web page: whoever reads it with no kernel and no network sees every picture."""
+"""Each saved lesson as a web page: whoever reads it with no kernel and no network sees every picture, or its widget."""
 
 import re
 
@@ -36,8 +36,10 @@ def test_every_picture_shows(path, theme, browser, tmp_path):
     block_outside(page, [])
     page.goto((tmp_path / "lesson.html").as_uri())
     assert page.locator("body").get_attribute("data-jp-theme-light") == str(theme == "light").lower()
-    pictures = page.locator(".jp-OutputArea-output img")
-    assert pictures.count() >= len(saved_pictures(path))
+    pictures, plays = page.locator(".jp-OutputArea-output img"), page.locator(".pitfalls-play")
+    assert plays.count() == sum("pitfalls.widgets." in cell.source for cell in code_cells(read(path))), "they live"
+    assert page.locator(".pitfalls-predict").count() == 1
+    assert pictures.count() + plays.count() >= len(saved_pictures(path))
     for width in (1280, 400):
         page.set_viewport_size({"width": width, "height": 900})
         assert not bad_pictures(pictures), f"at {width} pixels"

@@ -1,0 +1,41 @@
+// What a budget keeps of an answer.
+function render(context) {
+  const play = stage(context);
+  const { words } = play;
+  const { rows, most } = play.get("data");
+  const select = h(
+    "select",
+    { dir: "auto", ariaLabel: words.row, onchange: () => play.put("row", select.selectedIndex) },
+    rows.map(({ name }) => h("option", {}, name)),
+  );
+  select.update = () => (select.selectedIndex = play.get("row"));
+  play.add(
+    h("label", { className: "wide" }, h("span", {}, words.row), select),
+    slider(play, "budget", "max_new_tokens", { min: 1, max: most, step: 1 }),
+  );
+
+  play.show(() => {
+    const row = rows[play.get("row")];
+    const budget = play.get("budget");
+    const kept = row.new.slice(0, budget);
+    const why = budget < row.new.length ? "length" : row.stopped_by;
+    if (why === "end-of-sequence") kept.push([kept.pop()[0], "end"]);
+    const dropped = row.new.slice(budget).map(([text]) => [text, "dropped"]);
+    play.view.replaceChildren(
+      boxes([...row.prompt, ...kept, ...dropped]),
+      legend(play, ["prompt", "new", "end", "dropped"]),
+    );
+    const all = row.prompt.length + kept.length;
+    return fill(budget > kept.length ? words.unused : words.used_up, {
+      budget,
+      new: kept.length,
+      unused: budget - kept.length,
+      why,
+      prompt: row.prompt.length,
+      all,
+      share: `${Math.round((100 * row.prompt.length) / all)}%`,
+    });
+  });
+}
+
+export default { render };
