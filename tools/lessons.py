@@ -6,7 +6,9 @@ whose output holds a timing, keeps its old output as long as its source is the s
 says what `make bench` measured. The setup cell and the metadata say which version of the package ran.
 """
 
+import base64
 import hashlib
+import io
 import json
 import math
 import os
@@ -18,6 +20,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 import pitfalls
 from tools.fork import REPOSITORY, ROOT
@@ -107,6 +110,8 @@ def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbfor
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         cell.metadata.pop("execution", None)
+        if "varies" in cell.metadata.get("tags", []) and before.get(cell.source):
+            cell.outputs = before[cell.source]
         cell.outputs = _merge_streams(cell.outputs)
         for output in cell.outputs:
             if "text" in output:  # a warning names the file that it comes from: keep what is the same everywhere
@@ -117,9 +122,17 @@ def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbfor
                 output.data.pop("application/vnd.jupyter.widget-view+json", None)
                 alts = {kind: told["alt"] for kind, told in output.metadata.items() if "alt" in told}
                 output.metadata = nbformat.from_dict({kind: {"alt": alt} for kind, alt in alts.items()})
-        if "varies" in cell.metadata.get("tags", []) and before.get(cell.source):
-            cell.outputs = before[cell.source]
+                if "image/png" in output.data:
+                    output.data["image/png"] = _smaller(output.data["image/png"])
     return notebook
+
+
+def _smaller(picture: str) -> str:
+    """A picture, in base64, in few colours; one that has few stays as it is."""
+    from pitfalls.widgets.play import few_colours  # with it comes transformers, for which no other tool should wait
+
+    png = base64.b64decode(picture)
+    return picture if Image.open(io.BytesIO(png)).mode == "P" else base64.b64encode(few_colours(png)).decode()
 
 
 def _merge_streams(outputs: list) -> list:

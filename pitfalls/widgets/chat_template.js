@@ -9,10 +9,9 @@ function render(context) {
     const write = (content) => play.ask("turns", play.get("turns").map((each, m) => (m === n ? { role, content } : each)));
     return field(play, role, () => play.get("turns")[n].content, write, 1);
   };
+  const switches = [tick(play, "template", words.template), tick(play, "system", words.system), prompted];
   play.add(
-    tick(play, "template", words.template),
-    tick(play, "system", words.system),
-    prompted,
+    h("div", { className: "wide row" }, switches),
     system,
     ...play.get("turns").map(turn),
   );

@@ -14,7 +14,7 @@ from pitfalls.pictures.drawing import STYLES, Picture, percent
 from pitfalls.widgets.play import Play, check_window, module, signs
 
 BARS = 5
-WORDS = {
+WORDS: dict[str, Any] = {
     "summary": "The model ends its turn at once with {end}; the likeliest next token is '{token}', {share}.",
     "template": "chat template",
     "system": "system turn",
@@ -32,7 +32,7 @@ class ChatTemplate(Play):
 
     _esm = module(__package__, "chat_template")
     system_text = Unicode("You are a friendly chatbot.").tag(sync=True, asks=True)
-    turns = List().tag(sync=True, asks=True)  # messages without a system turn
+    turns: Any = List().tag(sync=True, asks=True)  # messages without a system turn
     template = Bool(True).tag(sync=True)
     system = Bool(False).tag(sync=True)
     prompted = Bool(True).tag(sync=True)

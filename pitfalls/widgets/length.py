@@ -11,7 +11,7 @@ from pitfalls.inspector.rows import Row
 from pitfalls.pictures.drawing import Picture, short
 from pitfalls.widgets.play import Play, module, tokens
 
-WORDS = {
+WORDS: dict[str, Any] = {
     "used_up": "max_new_tokens={budget}: {new} new tokens, stopped by {why}. "
     "{prompt} of {all} tokens in the output ({share}) are the prompt.",
     "unused": "max_new_tokens={budget}: {new} new tokens, {unused} of the budget unused, stopped by {why}. "

@@ -15,7 +15,7 @@ from pitfalls.pictures.drawing import Picture, percent
 from pitfalls.widgets.play import Play, encode, module, signs, tokens
 
 CHOICES = 6  # candidates that are offered
-WORDS = {
+WORDS: dict[str, Any] = {
     "likeliest": "Step {step} of {steps}: '{token}' is taken, at {share}.",
     "instead": "Step {step} of {steps}: '{token}' is taken, at {share}, and '{best}' was likelier.",
     "prompt": "prompt",

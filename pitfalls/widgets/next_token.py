@@ -19,7 +19,7 @@ from pitfalls.widgets.play import Play, encode, module, signs
 SHOWN = 12  # tokens with a bar of their own
 KEPT = 300  # of which the page gets the logits; of the others it gets a histogram
 BINS = 400
-WORDS = {
+WORDS: dict[str, Any] = {
     "alone": "'{token}' gets {now}; {kept} of {all} tokens can be drawn.",
     "changed": "{settings}: '{token}' gets {now} (the model alone: {own}); {kept} of {all} tokens can be drawn.",
     "about": "about {kept}",

@@ -15,7 +15,7 @@ from pitfalls.widgets.play import Play, check_window, module, signs
 
 CONTINUED = 12  # new tokens of each row
 SIDES = ("left", "right")
-WORDS = {
+WORDS: dict[str, Any] = {
     "masked": "Padding {side}, the tokenizer's mask: {same} of {rows} rows as alone.",
     "unmasked": "Padding {side}, a mask of ones: {same} of {rows} rows as alone.",
     "texts": "a text a line",
