@@ -13,7 +13,7 @@ from pitfalls.inspector.rows import Row
 from pitfalls.pictures.drawing import Picture, short, token_text, visible
 from pitfalls.widgets.play import Play, check_window, module, signs
 
-CONTINUED = 12  # new tokens of each row
+CONTINUED = 9  # new tokens of each row
 SIDES = ("left", "right")
 WORDS: dict[str, Any] = {
     "masked": "Padding {side}, the tokenizer's mask: {same} of {rows} rows as alone.",

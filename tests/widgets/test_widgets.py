@@ -10,6 +10,7 @@ from pitfalls import record
 from pitfalls.pictures.drawing import percent, visible
 from pitfalls.widgets import ChatTemplate, Length, Loop, NextToken, Padding
 from pitfalls.widgets.next_token import KEPT, _histogram
+from pitfalls.widgets.padding import CONTINUED
 from tests.widgets.reading import CAPITAL, TEXTS, counted
 
 REFUSING = "{{ raise_exception('no chat here') }}"
@@ -131,7 +132,8 @@ def test_padding_ships_what_each_row_goes_on_with(model, tokenizer):
         widget = Padding(model, tokenizer, TEXTS)
         widget.figure()
         assert len(calls) == 3, "all states together, and each row alone"
-    alone = [record(model, tokenizer, tokenizer(t, return_tensors="pt"), max_new_tokens=12).new_ids for t in TEXTS]
+    singles = [tokenizer(text, return_tensors="pt") for text in TEXTS]
+    alone = [record(model, tokenizer, single, max_new_tokens=CONTINUED).new_ids for single in singles]
     seen = {}
     for side in ("left", "right"):
         for masked in (True, False):
@@ -139,7 +141,7 @@ def test_padding_ships_what_each_row_goes_on_with(model, tokenizer):
             inputs = tokenizer(TEXTS, padding=True, padding_side=side, return_tensors="pt")
             if not masked:
                 inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-            rows = [row.new_ids for row in record(model, tokenizer, inputs, max_new_tokens=12).rows]
+            rows = [row.new_ids for row in record(model, tokenizer, inputs, max_new_tokens=CONTINUED).rows]
             assert [row.new_ids for row in widget.rows()] == rows, "as in a call of its own"
             same = seen[side, masked] = sum(row == single for row, single in zip(rows, alone, strict=True))
             shipped = widget.data["states"][f"{side} {masked}".lower()]

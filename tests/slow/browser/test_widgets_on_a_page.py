@@ -8,6 +8,7 @@ import torch
 from nbconvert.filters.strings import clean_html
 
 from pitfalls.widgets import NextToken
+from tests.helpers import tiny_llama
 from tests.slow.browser.moves import MOVES, predict
 from tools.lab import bad_pictures, script_time, slider, text
 
@@ -115,8 +116,8 @@ def random_settings(dice: torch.Generator) -> dict[str, float]:
 
 def deviations(widget: NextToken, root, rounds: int, dice: torch.Generator) -> list[tuple[float, dict]]:
     """For random settings, by how much a bar in the page differs at most from transformers' own processors."""
-    own = widget.logits()[1].softmax(-1)
-    order = own.topk(12).indices
+    _, logits = widget.logits()
+    own, order = logits.softmax(-1), logits.topk(12).indices
     found = []
     for _ in range(rounds):
         chosen = random_settings(dice)
@@ -130,7 +131,7 @@ def deviations(widget: NextToken, root, rounds: int, dice: torch.Generator) -> l
         kept = int(widget.scores().isfinite().sum())
         counted = re.search(r"(about )?([\d,]+) of", text(root))
         told = int(counted[2].replace(",", ""))
-        assert abs(told - kept) <= (0.02 * kept + 1 if counted[1] else 0), (chosen, told, kept)
+        assert abs(told - kept) <= 0.01 * kept + bool(counted[1]), (chosen, told, kept)
         found.append(((shown - expected).abs().max().item(), chosen))
     return found
 
@@ -144,6 +145,14 @@ def test_every_setting_gives_what_transformers_gives(prompt, model, tokenizer, w
     worst = max(found, key=lambda pair: pair[0])
     print(f"{prompt!r}: at most {100 * worst[0]:.4f} percentage points, at {worst[1]}")
     assert worst[0] < 0.001, worst
+
+
+@pytest.mark.parametrize("sharpness", [1, 100])
+def test_also_where_all_tokens_are_alike_or_one_has_all(sharpness, tokenizer, web_page):
+    widget = NextToken(tiny_llama(sharpness=sharpness), tokenizer, PROMPTS[0])
+    with web_page(widget._repr_mimebundle_()[0]["text/html"]) as page:
+        found = deviations(widget, page.locator(".pitfalls-play"), 40, torch.Generator().manual_seed(sharpness))
+    assert max(deviation for deviation, _ in found) < 0.001
 
 
 # --- speed, keyboard, themes, directions ---
