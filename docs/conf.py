@@ -21,14 +21,14 @@ myst_heading_anchors = 3
 default_role = "code"  # docstrings have single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 88
 
 html_theme = "furo"
 html_baseurl = pitfalls.SITE
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_copy_source = html_domain_indices = False
+html_copy_source = html_domain_indices = html_show_copyright = False
 html_theme_options = {
     "source_repository": pitfalls.REPOSITORY,
     "light_css_variables": {"color-brand-primary": "#0b5394", "color-brand-content": "#0b5394"},
@@ -60,10 +60,18 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def mark_code(app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
-    """What is indented in a docstring is code."""
-    lines[:] = re.sub(r"\n\n(?=    )", "\n\n::\n\n", "\n".join(lines)).split("\n")
+    """What is indented in a docstring is code, and a line about `arguments` stands alone."""
+    text = re.sub(r"\n\n(?=    )", "\n\n::\n\n", "\n".join(lines))
+    lines[:] = re.sub(r"\n(?=(`\w+`(, )?)+: )", "\n\n", text).split("\n")
+
+
+def name_levels(app: Sphinx, page: str, template: str, context: dict[str, object], doctree: object) -> None:
+    """The sidebar's captions are headings, and assistive technology wants to know of which level."""
+    tree = str(context.get("furo_navigation_tree", ""))
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
 
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", mark_code)
+    app.connect("html-page-context", name_levels, priority=900)  # after the theme has made it
     app.connect("build-finished", finish)

@@ -72,17 +72,22 @@ def living(path: Path, call: str) -> str:
 
 def rule(rule: Rule, said: str) -> str:
     """A page about one rule: story, mistake, fix and source."""
-    summary, _, why = rule.story.partition("\n")
+    outside = re.compile(r"<(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # no code: Markdown would take it for HTML
+    summary, _, why = outside.sub("&lt;", rule.story).partition("\n")
     kind, _, error = said.partition(": ")
     transformers = {"nothing": "says nothing", "warning": "gives a warning", "error": f"raises `{error}`"}[kind]
     severity = f"an {rule.severity}" if rule.severity == "error" else f"a {rule.severity}"
-    return f"""# `{rule.name}`
+    return f"""---
+orphan: true
+---
+
+# `{rule.name}`
 
 **{summary}**
 
 {why.strip()}
 
-transformers {catalogue.VERSION} {transformers}; the inspector gives {severity}.
+Transformers {catalogue.VERSION} {transformers}; the inspector gives {severity}.
 The lesson about it: [{TITLES[rule.lesson]}](../lessons/{rule.lesson}.ipynb).
 
 ## The mistake
@@ -100,14 +105,14 @@ The lesson about it: [{TITLES[rule.lesson]}](../lessons/{rule.lesson}.ipynb).
 ## Source
 
 Where the mistake was reported, or the behaviour is described: <{rule.source}>
+
+[All rules](index.md)
 """
 
 
 def rules() -> str:
-    """The table of all rules, each with its page, and the order of the pages."""
-    table = re.sub(r"^(\| \d\d \| )(`([\w-]+)`)", r"\1[\2](\3.md)", catalogue.summary(catalogue.heard()), flags=re.M)
-    names = re.findall(r"\((\S+)\.md\)", table)
-    return "\n".join([table, "", "```{toctree}", ":hidden:", "", *names, "```", ""])
+    """The table of all rules, each with its page."""
+    return re.sub(r"^(\| \d\d \| )(`([\w-]+)`)", r"\1[\2](\3.md)", catalogue.summary(catalogue.heard()), flags=re.M)
 
 
 def bench() -> str:

@@ -131,8 +131,8 @@ def test_a_finding_leads_to_the_page_of_its_rule(home, pages):
 def test_a_rule_has_its_story_mistake_fix_and_source(home, pages):
     for name, rule in pitfalls.RULES.items():
         page = pages[home / "rules" / f"{name}.html"]
-        blocks = [block.to_text(separator="").strip() for block in page.query("pre")]
-        assert blocks[:2] == [rule.mistake.strip(), rule.fix.strip()]
+        blocks = ["".join(block.to_text(separator="").split()) for block in page.query("pre")]
+        assert blocks[:2] == ["".join(code.split()) for code in (rule.mistake, rule.fix)]
         links = [link.attrs["href"] for link in page.query("article a")]
         assert rule.source in links and f"../lessons/{rule.lesson}.html" in links
 
