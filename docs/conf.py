@@ -29,6 +29,7 @@ html_baseurl = pitfalls.SITE
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = html_domain_indices = html_show_copyright = False
+html_show_search_summary = False  # it would ask a server for each page that was found
 html_theme_options = {
     "source_repository": pitfalls.REPOSITORY,
     "light_css_variables": {"color-brand-primary": "#0b5394", "color-brand-content": "#0b5394"},
