@@ -193,6 +193,12 @@ def test_it_works_under_a_path(home, page, tmp_path):
     assert page.url.endswith("/course/lessons/05_decoding_mode.html") and missing == page.outside == []
 
 
+def test_nothing_moves_where_no_motion_is_wanted(home, page):
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{home.as_uri()}/index.html")
+    assert not page.locator("img[src$='.gif']").is_visible() and page.locator("img[src$='.png']").first.is_visible()
+
+
 def test_the_slider_of_the_front_page_lives(home, page):
     page.goto(f"{home.as_uri()}/index.html")
     widget = page.locator("#slider")
