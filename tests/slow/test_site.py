@@ -210,7 +210,7 @@ def test_the_slider_of_the_front_page_lives(home, page):
 # Seconds since the navigation began when the slider has first answered: it is moved until it does.
 ANSWERED = """new Promise(done => {
     const move = () => {
-        const widget = document.querySelector('#slider [data-pitfalls]').shadowRoot;
+        const widget = document.querySelector('#slider .pitfalls-play')?.shadowRoot;
         const slider = widget?.querySelector('input[type=range]'), said = widget?.querySelector('.summary');
         const before = said?.textContent;
         if (slider) {
