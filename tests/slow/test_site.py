@@ -207,6 +207,15 @@ def test_the_slider_of_the_front_page_lives(home, page):
     assert said.inner_text() != before
 
 
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_prediction_of_a_lesson_answers(path, home, page):
+    page.goto(f"{home.as_uri()}/lessons/{path.stem}.html")
+    asked = page.locator(".pitfalls-predict").first
+    asked.locator(".choices button").first.click()
+    assert asked.locator(".said").inner_text().strip()
+    assert page.errors == []
+
+
 # Seconds since the navigation began when the slider has first answered: it is moved until it does.
 ANSWERED = """new Promise(done => {
     const move = () => {
