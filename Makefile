@@ -22,7 +22,7 @@ LAB_FLAGS := --allow-root $(BROWSER_FLAG)
 OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
 QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: lab test test-all test-slow notebooks images html bench format fork
+.PHONY: lab test test-all test-slow notebooks images site serve-site bench format fork
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
@@ -48,9 +48,12 @@ notebooks: $(READY)
 images: $(READY)
 	$(BIN)/python -m tools.pictures
 
-# The lessons as web pages in build/html/, to read or to put on a server.
-html: $(READY)
-	$(BIN)/jupyter nbconvert --to=html --template=lab --output-dir=build/html notebooks/*.ipynb
+# The course as a web site in build/site/: for a web server, a stick, or GitHub (.github/workflows/site.yml).
+site: $(READY)
+	$(BIN)/python -m tools.site
+
+serve-site: site
+	$(BIN)/python -m http.server --bind=127.0.0.1 --directory=build/site
 
 # Badges, setup cells and links for a fork: make fork REPO=owner/name
 fork: $(READY)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
+SITE = "https://generation-pitfalls.github.io/course/"  # and where its pages are published
 
 # What bitsandbytes logs on some CPUs: that a package it can do without would be faster. Said as soon as transformers is
 # imported where there is peft, which imports it.
@@ -95,4 +96,4 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "REPOSITORY", *(name for name in globals() if name.startswith("__"))})
+    return sorted({*__all__, "REPOSITORY", "SITE", *(name for name in globals() if name.startswith("__"))})

@@ -1,7 +1,7 @@
 """`make bench`: what the course and its helpers cost, as ratios measured in one run, on the embedded model.
 
 Each measurement alternates the two things that it compares, so that a machine that slows down slows both; the table
-gives medians. The results go to bench.json, which the lessons' budget lines and a picture of README.md come from.
+gives medians. The results go to bench.json, which the lessons' budget lines, a picture and a page of the site tell.
 Ctrl-C ends it and keeps what was measured; `python -m tools.bench sliders batches` measures only those two.
 A lesson is run again when its code has changed, or the machine, or when `lessons` is asked for by name.
 """
@@ -325,10 +325,9 @@ def save(rows: list[Measured], lessons: dict[str, dict]) -> None:
 
 
 def draw() -> None:
-    """The pictures of README.md that come from the results."""
+    """The picture that comes from the results."""
     from tools import pictures
 
-    pictures.save(pictures.bench(), "bench")
     pictures.save(pictures.speed_and_memory(), "11_speed_and_memory")
 
 

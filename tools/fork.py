@@ -1,8 +1,8 @@
 """Point every badge, setup cell and link of the course at another repository: `make fork REPO=owner/name`.
 
-The address is `REPOSITORY` in pitfalls/__init__.py. Whatever else names it follows from there, pyproject.toml too, and
-so does whatever the lessons' saved outputs show of it. Needs nothing but Python and git, so that
-.github/workflows/fork.yml can run it where nothing is installed.
+The address is `REPOSITORY` in pitfalls/__init__.py, and `SITE` is where GitHub publishes its pages. Whatever else names
+them follows from there, pyproject.toml too, and so does whatever the lessons' saved outputs show of them. Needs nothing
+but Python and git, so that .github/workflows/fork.yml can run it where nothing is installed.
 """
 
 import re
@@ -25,7 +25,13 @@ def files() -> list[str]:
 
 def repoint(text: str, old: str, new: str) -> str:
     """`old` to `new`, both `owner/name`, wherever GitHub or Colab are asked for it; a longer name is another one."""
-    return re.sub(rf"(?<=github\.com/|com/github/){re.escape(old)}(?![\w-]|\.(?!git\b)\w)", new, text)
+    text = re.sub(rf"(?<=github\.com/|com/github/){re.escape(old)}(?![\w-]|\.(?!git\b)\w)", new, text)
+    return text.replace(site(old), site(new))
+
+
+def site(repository: str) -> str:
+    """Where GitHub publishes the pages of `owner/name`."""
+    return "https://{}.github.io/{}/".format(*repository.split("/"))
 
 
 def strays(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The animation at the top of README.md: greedy decoding, token by token, until it goes round in a loop."""
+"""The animation that README.md and the site begin with: greedy decoding, token by token, until it goes in a loop."""
 
 from collections.abc import Iterator
 

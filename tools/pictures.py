@@ -1,4 +1,4 @@
-"""Draws the pictures of README.md from the embedded model: `make images`.
+"""Draws the pictures of the list of lessons from the embedded model: `make images`.
 
 Every number in them is measured when they are drawn. The words of a picture are kept in its file as a comment, so that
 a test can tell whether they are still true. Each is a small white card, shown large: its letters have the size that
@@ -7,7 +7,6 @@ they have in the lessons, and stay legible at 260 pixels and on a phone.
 
 import json
 import math
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,6 +18,7 @@ from matplotlib.text import Text
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LogitsProcessorList
 
 import pitfalls
+from pitfalls import catalogue
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Step
 from pitfalls.pictures import drawing
@@ -29,7 +29,7 @@ from tools import lessons
 IMAGES = lessons.ROOT / "images"
 RESULTS = json.loads(lessons.RESULTS.read_text())  # of `make bench`
 QUESTION = "What is the capital of Japan?"
-WIDTH, HEIGHT, DPI = 2.56, 1.44, 250  # inches, of a picture in the table of lessons
+WIDTH, HEIGHT, DPI = 2.56, 1.44, 250  # inches
 LEFT, TOP = 0.1, 0.36  # where the rows below the title begin
 LETTER = drawing.WIDTH / drawing.LETTERS
 
@@ -212,9 +212,8 @@ def prompt_template(model, tokenizer) -> Figure:
 
 
 def your_own_code(model, tokenizer) -> Figure:
-    """A box for each mistake of the catalogue, by what transformers says of it: see the table of README.md."""
-    table = re.findall(r"^\| \d\d \| .*", (lessons.ROOT / "README.md").read_text(), re.MULTILINE)
-    said = [row.split(" | ")[3].split()[0] for row in table]
+    """A box for each mistake of the catalogue, by what transformers says of it."""
+    said = [row.transformers.partition(":")[0].replace("error", "raises") for row in catalogue.heard()]
     kinds = {"nothing": (" ", "", "end"), "warning": ("!", "", "user"), "raises": ("✗", "", "special")}
     legend = [f"{sign if sign.strip() else '■'} {kind} {said.count(kind)}" for kind, (sign, _, _) in kinds.items()]
     cells = [box for kind, box in kinds.items() for _ in range(said.count(kind))]
@@ -280,14 +279,6 @@ def production(model, tokenizer) -> Figure:
     return card(f"A chat over HTTP: {len(new)} tokens", boxes(asked), between, boxes(answered))
 
 
-def bench() -> Figure:
-    """What the helpers cost: each row of `make bench` with its value and its ratio."""
-    rows = [row for row in RESULTS["rows"] if not row["what"].startswith("lesson")]
-    table = [text(row["what"], row["value"], f"{row['ratio']:.2g} × {row['of']}") for row in rows]
-    title = "make bench: medians and ratios of one run"
-    return card(title, text(RESULTS["machine"]), *table, width=8, height=0.6 + 0.2 * len(rows))
-
-
 LESSONS = {path.stem: globals()[path.stem[3:]] for path in lessons.LESSONS}  # a function a lesson, with its name
 
 
@@ -301,7 +292,6 @@ def main() -> None:
         hero.save(model, tokenizer)
         for name, picture in LESSONS.items():
             save(picture(model, tokenizer), name)
-    save(bench(), "bench")
 
 
 def save(figure: Figure, name: str) -> None:

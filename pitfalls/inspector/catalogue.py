@@ -2,7 +2,7 @@
 
 python -m pitfalls rules                  the list
 python -m pitfalls rules padding-side     one rule
-python -m pitfalls rules --table          each mistake made: `heard.md` beside this file, and in README.md
+python -m pitfalls rules --table          each mistake made: `heard.md` beside this file
 """
 
 import copy
@@ -93,7 +93,7 @@ def compare(names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
 
 
 def heard() -> list[Comparison]:
-    """What `compare` heard of all rules when the table of the README was made: no message, and no model is run."""
+    """What `compare` heard of all rules when the table of rules was made: no message, and no model is run."""
     rows = ROW.findall(HEARD.read_text(encoding="utf-8"))
     return [Comparison(name, said.replace("raises `", "error: ").rstrip("`"), found, "") for name, said, found in rows]
 
@@ -108,7 +108,7 @@ def table(comparisons: Iterable[Comparison]) -> str:
 
 
 def summary(comparisons: Iterable[Comparison]) -> str:
-    """The table of the README: each rule in a line, by lesson; transformers says nothing, warns, or raises what?"""
+    """The table of rules: each in a line, by lesson; transformers says nothing, warns, or raises what?"""
     lines = [f"| lesson | rule | what happens | transformers {VERSION} | the inspector |", "|---|---|---|---|---|"]
     for row in sorted(comparisons, key=lambda row: RULES[row.rule].lesson):
         rule, (said, _, what) = RULES[row.rule], row.transformers.partition(": ")

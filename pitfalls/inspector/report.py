@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pitfalls import REPOSITORY
+from pitfalls import SITE
 
 SEVERITIES = ("error", "warning", "note")  # it raises or can't be right; the text suffers; worth knowing
 COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
@@ -32,7 +32,8 @@ class Finding:
 
     @property
     def link(self) -> str:
-        return lesson_link(self.lesson)
+        """The page of its rule: why, the mistake, the fix, the lesson."""
+        return f"{SITE}rules/{self.rule}.html"
 
     def as_dict(self) -> dict[str, str]:
         return {**vars(self), "link": self.link}
@@ -40,7 +41,7 @@ class Finding:
 
 def lesson_link(lesson: str) -> str:
     """Where a reader without a copy of the course finds the lesson."""
-    return f"{REPOSITORY}/blob/main/notebooks/{lesson}.ipynb"
+    return f"{SITE}lessons/{lesson}.html"
 
 
 class Report:
@@ -102,14 +103,14 @@ def as_text(finding: Finding, coloured: bool = False) -> str:
     lines += textwrap.wrap(finding.message, 96, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
     fix = finding.fix.splitlines()
     lines += [f"  {'fix:   ' if n == 0 else '       '}{line}" for n, line in enumerate(fix)]
-    lines.append(f"  lesson: {finding.link}")
+    lines.append(f"  more:  {finding.link}")
     return "\n".join(lines)
 
 
 def _html_row(finding: Finding) -> str:
     style = "text-align: left; vertical-align: top; padding: 6px 10px"
     name = f"<b>{html.escape(finding.rule)}</b><br><small>{finding.severity}</small>"
-    link = f'<a href="{html.escape(finding.link)}" target="_blank">lesson {finding.lesson[:2]}</a>'
+    link = f'<a href="{html.escape(finding.link)}" target="_blank">more</a>'
     code = "margin: 4px 0 0; white-space: pre-wrap; font-family: monospace; background: none"
     fix = f'<pre style="{code}">{html.escape(finding.fix)}</pre>'
     return (

@@ -1,7 +1,9 @@
 """Predictions, and exercises that answer back.
 
-pitfalls.practice.one_sentence(answer, model, tokenizer)    # as the last line of the exercise's own cell
-pitfalls.practice.progress("04")                            # what is done, and what is open
+    pitfalls.practice.one_sentence(answer, model, tokenizer)    # as the last line of the exercise's own cell
+    pitfalls.practice.progress("04")                            # what is done, and what is open
+
+Each exercise is a function that takes an answer, and returns what it proves or what is still wrong with it.
 """
 
 from pitfalls.extra import course_extra

@@ -92,8 +92,17 @@ def test_what_is_named_exists(name):
         assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
 
 
+def test_the_readme_shows_a_report_as_it_is(model, tokenizer):
+    import pitfalls
+
+    inputs = tokenizer(["1, 2, 3", "A, B, C, D, E"], padding=True, padding_side="right", return_tensors="pt")
+    with pitfalls.watch() as calls:
+        model.generate(**inputs, max_new_tokens=5)
+    assert f"\n```\n{calls.report}\n```\n" in README
+
+
 def test_readme_names_what_the_package_has():
     import pitfalls
 
-    for name in re.findall(r"pitfalls\.(\w+)", README):
+    for name in re.findall(r"(?<!-)pitfalls\.(\w+)", README):
         assert hasattr(pitfalls, name), name

@@ -17,7 +17,7 @@ def test_one_rule_in_full_has_its_story_mistake_fix_lesson_and_source(capsys):
     printed = capsys.readouterr().out
     rule = RULES["padding-side"]
     code = [*rule.mistake.splitlines(), *rule.fix.splitlines()]
-    for part in (rule.summary, rule.source, "06_padding_side.ipynb", *code):
+    for part in (rule.summary, rule.source, "lessons/06_padding_side.html", *code):
         assert part in printed
     assert main(["rules", "padding_side"]) == 0
     assert capsys.readouterr().out == printed, "the name of the function will do"

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tools.fork import OWNER_AND_NAME, ROOT, files, main, repoint, strays
+import pitfalls
+from tools.fork import OWNER_AND_NAME, ROOT, files, main, repoint, site, strays
 from tools.lessons import LESSONS
 
 README = (ROOT / "README.md").read_text()
@@ -18,6 +19,10 @@ def address(pyproject: str) -> str:
 
 
 clone_only = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone of the repository")
+
+
+def test_the_site_is_that_of_the_repository():
+    assert site(OWNER_AND_NAME) == pitfalls.SITE
 
 
 @clone_only
@@ -58,6 +63,7 @@ def test_only_the_whole_name_is_replaced():
     same = "https://github.com/a/b-more https://github.com/a/b.js https://github.com/x/a/b a/b"
     assert repoint(same, "a/b", OTHER) == same
     assert repoint("https://github.com/a/b.git", "a/b", OTHER) == f"https://github.com/{OTHER}.git"
+    assert repoint("https://a.github.io/b/rules/x.html", "a/b", "c/d") == "https://c.github.io/d/rules/x.html"
 
 
 @clone_only
@@ -75,8 +81,9 @@ def test_a_fork_differs_in_its_addresses_only_and_passes_the_guards(tmp_path):
     before = [line[1:] for line in diff if re.match(r"-(?!--)", line)]
     after = [line[1:] for line in diff if re.match(r"\+(?!\+\+)", line)]
     assert len(before) > 3 * len(LESSONS)
-    assert after == [line.replace(f"/{old}", f"/{new}") for line in before]
+    assert after == [line.replace(f"/{old}", f"/{new}").replace(site(old), site(new)) for line in before]
     assert f"/{old}" not in run("git", "grep", "-h", "github.com/", "--", "*.ipynb", "*.md", "*.toml")
+    assert site(old) not in run("git", "grep", "-h", "github.io/", "--", "*.ipynb", "*.md", "*.toml", "pitfalls")
     run(
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""The pictures of README.md: all there, small, legible on any page, and what the model says now."""
+"""The lessons' pictures and the animation: all there, small, legible on any page, and what the model says now."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from tests.pictures.reading import check
 from tools import hero, pictures
 from tools.lessons import ROOT
 
-README = (ROOT / "README.md").read_text()
+PAGES = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("index.md", "lessons.md"))
 FILES = sorted((ROOT / "images").iterdir())
 LESSON = {"hero": "05_decoding_mode"}
 
@@ -36,16 +36,15 @@ def assert_same_words(old: str, new: str) -> None:
 
 
 def test_there_is_one_picture_per_lesson_and_the_animation():
-    assert {path.stem for path in FILES} == {"hero", "bench", *pictures.LESSONS}
+    assert {path.stem for path in FILES} == {"hero", *pictures.LESSONS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_is_small_and_sharp_and_the_readme_says_what_it_shows(path):
-    (found,) = re.findall(rf'\[<img src="[^"]*images/{path.name}" width="(\d+)" alt="([^"]*)">\]\(([^)]+)\)', README)
-    width, said, link = found
-    assert link.endswith("tools/bench.json" if path.stem == "bench" else f"{LESSON.get(path.stem, path.stem)}.ipynb")
-    assert path.stat().st_size < {"hero": 1_000_000, "bench": 250_000}.get(path.stem, 60_000)
-    assert opened(path).width >= 2 * int(width), "screens show two pixels for one"
+def test_a_file_is_small_and_sharp_and_its_page_says_what_it_shows(path):
+    ((said, link),) = set(re.findall(rf"\[!\[(.*)\]\(images/{path.name}\)\]\((.+)\)", PAGES))
+    assert link == f"lessons/{LESSON.get(path.stem, path.stem)}.ipynb"
+    assert path.stat().st_size < (1_000_000 if path.stem == "hero" else 60_000)
+    assert opened(path).width >= (1600 if path.stem == "hero" else 600), "screens show two pixels for one"
     assert 60 < len(said) < 300
     words = kept_words(path.stem).replace("·", " ").split(" | ")
     texts = "".join(words), "".join(word for word in words if not word.isdigit())  # with token ids, and without
@@ -70,8 +69,9 @@ def test_a_picture_says_what_the_model_says_now(name, model, tokenizer):
     check(figure)
 
 
-def test_the_picture_of_the_benchmark_says_what_is_in_its_results():
-    assert kept_words("bench") == pictures.words(check(pictures.bench())), "run `make bench`"
+def test_the_readme_says_the_same_of_the_animation():
+    (said,) = re.findall(r'images/hero.gif" width="820" alt="(.*)">', (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert f"[![{said}](" in PAGES
 
 
 def test_the_animation_says_what_the_model_says_now(model, tokenizer):
