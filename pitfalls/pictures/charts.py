@@ -20,6 +20,7 @@ LINES = [
     {"color": "#5b3c99", "linestyle": "-.", "marker": "D"},
 ]
 DOTS: list[dict[str, Any]] = [{"marker": "o", "markerfacecolor": BAR}, {"marker": "D", "markerfacecolor": BAR_CHOSEN}]
+LETTER = 0.014  # of the longest bar, that a letter takes after a bar: with some air
 SIDE_BY_SIDE = 66  # dots across the picture
 
 
@@ -64,9 +65,12 @@ def bars(
         if line:
             axis.axvline(line[1], color="black", linestyle="--", linewidth=1.2)
             axis.set_xticks([line[1]], [line[0]])
-            for text in texts:
+            for text, value in zip(texts, panel.values(), strict=True):
                 text.set(text=text.get_text().strip(), position=(4, 0))
+                room = LETTER * len(text.get_text()) * most * len(panels)
                 text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # the line passes below it
+                if room < value < line[1] < value + room:  # inside the bar, where no line runs through it
+                    text.set(ha="right", position=(-4, 0), bbox=None)
         no_frame(axis)
         if not axis.yaxis_inverted():  # once for all that share it
             axis.invert_yaxis()

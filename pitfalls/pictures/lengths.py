@@ -44,7 +44,8 @@ def lengths(
             cut = start + len(row.prompt_ids) + budget
             axis.plot([cut, cut], [y - 0.5, y + 0.5], color="black", linewidth=1.6)
             if not one or cut not in cuts:
-                axis.text(cut, y - 0.62, "✂", ha="center", va="center", fontsize=9)
+                words = f"✂ budget {budget}" if one else "✂"
+                axis.text(cut, y - 0.66, words, ha="center", va="center", fontsize=SMALLEST)
             cuts.add(cut)
         axis.text(start + len(styles) + 0.6, y, _ending(row, budget), va="center", fontsize=SMALLEST)
     if limit is not None:

@@ -67,6 +67,7 @@ def test_bars_against_a_limit():
     first, second = axis.patches
     assert first.get_width() > 16 > second.get_width() and percentages(figure) == ["29.0 GB", "14.5 GB"]
     assert figure.alt.endswith("bf16 14.5 GB. A line at 16.0 GB: a 16 GB card.")
+    assert [text.get_ha() for text in axis.texts] == ["left", "right"], "inside the bar, where the line is near"
 
 
 def test_nothing_but_zeros_can_be_drawn():
