@@ -32,8 +32,8 @@ from pitfalls.pictures.sources import at_least_one, batch_of, ids_of, row_of
 COLUMNS = 13  # of a batch, that can still be read side by side
 FIRST = 3  # of them, where some are left out after these
 NAME = 16  # letters of a row's name
-ROOM = 100 * WIDTH - 96  # hundredths of an inch for the columns and the names of the rows
-LETTER, NOTE = 0.6 / 0.72, 6.2  # the width of a monospace letter, by its size; of a letter of a note
+ROOM = 100 * WIDTH - 130  # hundredths of an inch for the columns and the names of the rows
+LETTER, NOTE = 0.6 / 0.72, 6.3  # the width of a monospace letter, by its size; of a letter of a note
 GAP = 1.7  # at both sides of a box
 
 
@@ -177,7 +177,9 @@ def _fitting(shown: list[list[str]], room: float) -> tuple[list[int | None], lis
             columns = [*columns[:FIRST], None, *columns[FIRST + 1 - most :]]
         note = 7 if wide <= 100 else 8  # letters of "pos 10", and of "pos 100", with some air
         widths = [
-            max(NOTE * note, *(LETTER * size * len(row[column]) + 10 for row in shown)) if column is not None else NOTE * 8
+            max(NOTE * note, *(LETTER * size * len(row[column]) + 10 for row in shown))
+            if column is not None
+            else NOTE * 8
             for column in columns
         ]
         if sum(widths) <= room:
