@@ -99,10 +99,11 @@ def heard() -> list[Comparison]:
 
 
 def table(comparisons: Iterable[Comparison]) -> str:
-    """The comparisons as a Markdown table, each mistake with the public source that reports it."""
-    lines = ["| mistake | transformers says | the inspector says |", "|---|---|---|"]
+    """The comparisons as a Markdown table, each rule with the public source that reports its mistake."""
+    lines = ["| rule | the mistake | transformers says | the inspector says |", "|---|---|---|---|"]
     for row in comparisons:
-        source = f"[{row.rule}]({RULES[row.rule].source})"
+        rule = RULES[row.rule]
+        source = f"[{rule.name}]({rule.source}) | {rule.summary}"
         lines.append(f"| {source} | {_cell(row.transformers)} | **{row.pitfalls}**: {_cell(row.message)} |")
     return "\n".join(lines)
 

@@ -32,24 +32,26 @@ def bars(
     title: str,
     form: str | Callable[[float], str] = "{:.3g}",
     label: str = "",
-    marked: Iterable[str] = (),
+    marked: Iterable[str] | Mapping[str, Iterable[str]] = (),
     line: tuple[str, float] | None = None,
 ) -> Picture:
     """Numbers by name as horizontal bars; several such mappings by name stand side by side, all on one scale.
 
     `form` writes a number, as "{:.0f} MB", or is a function that does; "%" writes probabilities as the other pictures
-    do, the small ones too. Zero has no bar. `label` says what the bars measure; those named in `marked` stand out.
+    do, the small ones too. Zero has no bar. `label` says what the bars measure; those named in `marked` stand out,
+    in every panel, or in those by whose name `marked` has them.
     Panels with the same names share them. `line`, a name and a value, is a limit to compare the bars with.
     """
     panels = _panels(values)
     written = _written(form)
-    chosen = set(marked)
+    by_panel = marked if isinstance(marked, Mapping) else dict.fromkeys(panels, list(marked))
     shared = len({tuple(panel) for panel in panels.values()}) == 1
     most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
     rows = max(map(len, panels.values()))
     height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1) + 0.25 * bool(line)
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharey=shared)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
+        chosen = set(by_panel.get(name, ()))
         colors = [BAR_CHOSEN if bar in chosen else BAR for bar in panel]
         drawn = axis.barh(list(panel), list(panel.values()), color=colors, edgecolor="black", linewidth=0.6)
         for bar, (called, value) in zip(drawn, panel.items(), strict=True):
@@ -59,7 +61,6 @@ def bars(
         texts = axis.bar_label(drawn, [f" {written(value)}" for value in panel.values()], fontsize=9)
         axis.set_xlim(0, most * (1.15 if len(panels) == 1 else 1.3))
         axis.set_title(name, fontsize=10)
-        axis.set_xlabel(label, fontsize=9)
         axis.tick_params(labelsize=9)
         axis.set_xticks([])
         if line:
@@ -74,6 +75,10 @@ def bars(
         no_frame(axis)
         if not axis.yaxis_inverted():  # once for all that share it
             axis.invert_yaxis()
+    if len(panels) == 1:
+        axes[0][0].set_xlabel(label, fontsize=9)
+    elif label:
+        figure.supxlabel(label, fontsize=9)
     alt = "; ".join(
         f"{name + ': ' if name else ''}{', '.join(f'{bar} {written(value)}' for bar, value in panel.items())}"
         for name, panel in panels.items()

@@ -23,6 +23,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "end": {"facecolor": "#444444", "edgecolor": "#000000"},
     "special": {"facecolor": "#ffffff", "edgecolor": "#5f5f5f", "linestyle": "--"},
     "padding": {"facecolor": "#ffffff", "edgecolor": "#b0b0b0", "hatch": "////"},
+    "read pad": {"facecolor": "#ffffff", "edgecolor": "#d9730d", "hatch": "////", "linewidth": 1.6},  # the mask is 1
     "system": {"facecolor": "#9d82d6", "edgecolor": "#5b3c99"},
     "user": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5"},
     "own": {"facecolor": "#d3ecff", "edgecolor": "#1f6aa5", "linewidth": 1.6},  # a token of the user's text

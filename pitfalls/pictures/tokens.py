@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from matplotlib.patches import Patch, Rectangle
@@ -29,7 +30,11 @@ from pitfalls.pictures.drawing import (
 from pitfalls.pictures.sources import at_least_one, batch_of, ids_of, row_of
 
 COLUMNS = 13  # of a batch, that can still be read side by side
+FIRST = 3  # of them, where some are left out after these
 NAME = 16  # letters of a row's name
+ROOM = 100 * WIDTH - 130  # hundredths of an inch for the columns and the names of the rows
+LETTER, NOTE = 0.6 / 0.72, 6.3  # the width of a monospace letter, by its size; of a letter of a note
+GAP = 1.7  # at both sides of a box
 
 
 def token_strip(
@@ -101,7 +106,8 @@ def padding(
 ) -> Picture:
     """A batch as a grid: each token with its mask (0 is hatched) and the position id that `generate` gives it.
 
-    A wide batch is shown by its first and its last columns. Pads before a text are named so where the mask is 1, too.
+    A wide batch is shown by its first and its last columns. Pads before a text that are read, as the mask is 1 there,
+    are hatched too, with an orange edge.
     `names` are those of the rows, such as their texts; without them the rows are counted.
     `inputs` holds `input_ids` and `attention_mask`, both of shape (batch, tokens). The position of a token is the
     number of unmasked tokens before it, as in transformers' `_prepare_position_ids_for_generation`.
@@ -111,29 +117,32 @@ def padding(
     if len(names) != len(ids):
         raise ValueError(f"`names` has one name for each of the {len(ids)} rows, and not {len(names)}.")
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    columns: list[int | None] = list(range(ids.shape[1]))
-    if len(columns) > COLUMNS:
-        columns = [*columns[:3], None, *columns[4 - COLUMNS :]]
-    letters = max(4, min(9, 68 // len(columns)))  # what fits into a column at size 9; one more does at 8
     texts = [visible(tokenizer.decode([i])) for i in ids.flatten().tolist()]
     ends = {i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None}
     pad_ids = {tokenizer.pad_token_id} - {None}
     before = [pads.left for pads in find_pads(ids.tolist(), mask.tolist(), pad_ids, ends, None)]
-    figure, axis = subplots(figsize=(max(WIDTH, 0.55 * len(columns)), 0.9 + 0.8 * len(ids)))
+    shown = [
+        ["pad" if x < pads or not mask[y, x] else texts[y * ids.shape[1] + x] for x in range(ids.shape[1])]
+        for y, pads in enumerate(before)
+    ]
+    told, names = names, [short(name, NAME) for name in names]
+    columns, widths, size = _fitting(shown, ROOM - 5.5 * max(map(len, names)))
+    edges = [0.0, *accumulate(widths)]
+    figure, axis = subplots(figsize=(WIDTH, 0.9 + 0.8 * len(ids)))
     for y, (x, column) in itertools.product(range(len(ids)), enumerate(columns)):
+        middle = (edges[x] + edges[x + 1]) / 2
         if column is None:
-            axis.text(x, y, "…", ha="center", va="center", fontsize=12)
-        else:
-            seen = bool(mask[y, column])
-            text = "pad" if column < before[y] or not seen else texts[y * ids.shape[1] + column]
-            effects = [] if seen else ON_HATCHES
-            box = Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, **STYLES["prompt" if seen else "padding"])
-            axis.add_patch(box)
-            note = f"mask 1\npos {positions[y, column]}" if seen else "mask 0"
-            shown = _in_two(text, letters + 1)
-            axis.text(x, y - (0.21 if "\n" in shown else 0.24), shown, ha="center", va="center", family="monospace",
-                      fontsize=9 if len(text) <= letters else SMALLEST, path_effects=effects)  # fmt: skip
-            axis.text(x, y + 0.18, note, ha="center", va="center", fontsize=SMALLEST, path_effects=effects)
+            hidden = f"…\n{ids.shape[1] - len(columns) + 1} more\n…"
+            axis.text(middle, y, hidden, ha="center", va="center", fontsize=SMALLEST)
+            continue
+        style = "padding" if not mask[y, column] else "read pad" if column < before[y] else "prompt"
+        effects = ON_HATCHES if "hatch" in STYLES[style] else []
+        left, width = edges[x] + GAP, widths[x] - 2 * GAP
+        axis.add_patch(Rectangle((left, y - 0.44), width, 0.88, **STYLES[style]))
+        note = f"mask 1\npos {positions[y, column]}" if mask[y, column] else "mask 0"
+        axis.text(middle, y - 0.24, shown[y][column], ha="center", va="center", family="monospace", fontsize=size,
+                  path_effects=effects)  # fmt: skip
+        axis.text(middle, y + 0.18, note, ha="center", va="center", fontsize=SMALLEST, path_effects=effects)
     ends_on_pad = int((mask[:, -1] == 0).sum())
     title = title or (
         f"{ends_on_pad} of {len(ids)} rows {'ends' if ends_on_pad == 1 else 'end'} on padding: "
@@ -141,23 +150,43 @@ def padding(
         if ends_on_pad
         else "Every row ends on a token of its own: what follows continues the prompt"
     )
-    x_right = len(columns) - 0.5
+    x_right = edges[-1]
     for y in range(len(ids)):  # the token that new ones follow
-        left, right, low, high = x_right - 0.97, x_right - 0.03, y - 0.44, y + 0.44
+        left, right, low, high = edges[-2] + GAP, x_right - GAP, y - 0.44, y + 0.44
         axis.plot([left, right, right, left, left], [low, low, high, high, low], color=BAR_CHOSEN, linewidth=2)
     axis.axvline(x_right, color="black", linewidth=2)
-    axis.text(x_right + 0.1, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=SMALLEST)
-    axis.set(xlim=(-0.6, x_right + 1.4), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))
-    axis.set_yticklabels([short(name, NAME) for name in names], fontsize=SMALLEST)
+    axis.text(x_right + 6, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=SMALLEST)
+    axis.set(xlim=(-6, x_right + 66), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))
+    axis.set_yticklabels(names, fontsize=SMALLEST)
     no_frame(axis)
-    rows = list(zip(names, mask.tolist(), before, strict=True))
+    rows = list(zip(told, mask.tolist(), before, strict=True))
     alt = (f"{name} has {sum(map(bool, row))} tokens and {row.count(0)} pads" for name, row, _ in rows)
     read = [f"; {name}: {sum(row[:n])} pads are read as text" for name, row, n in rows if any(row[:n])]
     return titled(figure, title, f"A grid of tokens: {', '.join(alt)}{''.join(read)}.")
 
 
-def _in_two(text: str, letters: int) -> str:
-    """On two lines what does not fit on one, and cut what does not fit on two."""
-    text = short(text, 2 * letters)
-    half = (len(text) + 1) // 2
-    return text if len(text) <= letters else f"{text[:half]}\n{text[half:]}"
+def _fitting(shown: list[list[str]], room: float) -> tuple[list[int | None], list[float], int]:
+    """The columns of a grid that fit into `room` with no token cut, their widths, and the size of the letters.
+
+    Places that are left out stand as one None. A token that leaves no room for the last columns is shortened.
+    """
+    wide = len(shown[0])
+    for most, size in [(COLUMNS, 9), *((most, SMALLEST) for most in range(COLUMNS, FIRST + 1, -1))]:
+        columns: list[int | None] = list(range(wide))
+        if wide > most:
+            columns = [*columns[:FIRST], None, *columns[FIRST + 1 - most :]]
+        note = 7 if wide <= 100 else 8  # letters of "pos 10", and of "pos 100", with some air
+        widths = [
+            max(NOTE * note, *(LETTER * size * len(row[column]) + 10 for row in shown))
+            if column is not None
+            else NOTE * 8
+            for column in columns
+        ]
+        if sum(widths) <= room:
+            break
+    else:
+        widths = [min(width, room / len(columns)) for width in widths]
+        longest = int((room / len(columns) - 10) / (LETTER * SMALLEST))
+        for row in shown:
+            row[:] = [short(text, longest) for text in row]
+    return columns, [width + (room - sum(widths)) / len(columns) for width in widths], size

@@ -46,7 +46,9 @@ def name_the_mistakes(answer, model, tokenizer) -> str:
         if answer[letter] != rule and letter in hints:
             raise Hint(hints[letter])
         equal(answer[letter], rule, f"the rule that {letter} breaks")
-    return "Four calls, and transformers would have let at least two of them pass in silence."
+    return (
+        "Four calls. Transformers remarks on A, C and D, and lets B pass in silence, which is an error as grave as A."
+    )
 
 
 @exercise("08", "A guard for your own code")

@@ -1,8 +1,10 @@
 """Figures of measurements: bars that are compared share a scale, and curves differ in more than their colour."""
 
 import pytest
+from matplotlib.colors import to_hex
 
 from pitfalls import pictures
+from pitfalls.pictures.drawing import BAR, BAR_CHOSEN
 from tests.pictures.reading import check, names, percentages, seen, title
 
 
@@ -43,6 +45,13 @@ def test_a_function_may_write_the_numbers_and_zero_has_no_bar():
     )
     assert percentages(figure) == ["50%", "<0.1%", "cut"] and figure.alt.endswith("kept 50%, small <0.1%, gone cut.")
     assert [bar.get_visible() for bar in figure.axes[0].patches] == [True, True, False]
+
+
+def test_bars_can_be_marked_in_one_panel_only():
+    panels = {"raw": {"a": 0.5, "b": 0.1}, "chat": {"a": 0.2, "b": 0.1}}
+    figure = check(pictures.bars(panels, "One", label="chance", marked={"raw": ["a"]}))
+    colours = [[to_hex(bar.get_facecolor()) for bar in axis.patches] for axis in figure.axes]
+    assert colours == [[BAR_CHOSEN, BAR], [BAR, BAR]]
 
 
 def test_a_marked_bar_can_be_told_where_it_is_too_short_to_be_filled():

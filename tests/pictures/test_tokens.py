@@ -129,7 +129,7 @@ def test_padding_of_a_wide_batch_shows_its_ends(tokenizer):
     inputs = tokenizer(["one " * 40, "two"], padding=True, padding_side="right", return_tensors="pt")
     (axis,) = check(pictures.padding(inputs, tokenizer)).axes
     shown = [text.get_text() for text in axis.texts]
-    assert shown.count("…") == 2 and shown.count("pad") == 9 + 2, "of the second row all but its one token"
+    assert shown.count("…\n29 more\n…") == 2 and shown.count("pad") == 9 + 2, "of the second row all but its one token"
     assert sum("pos 0" in text for text in shown) == 2 and any(text.endswith("pos 40") for text in shown)
 
 
@@ -149,8 +149,9 @@ def test_masks_and_position_ids_are_those_of_generate(side, tokenizer):
     expected = position_ids(inputs)
     found = boxes(figure.axes[0])
     assert len(found) == inputs["input_ids"].numel()
-    for text, note, patch in found:
-        x, y = round(patch.get_x() + 0.47), round(patch.get_y() + 0.44)
+    for n, (text, note, patch) in enumerate(found):
+        y, x = divmod(n, inputs["input_ids"].shape[1])
+        assert round(patch.get_y() + 0.44) == y
         if inputs["attention_mask"][y, x]:
             assert text == visible(tokenizer.decode(inputs["input_ids"][y, x]))
             assert note == f"mask 1\npos {expected[y, x]}"
@@ -183,12 +184,20 @@ def test_pads_that_are_read_are_named_and_told(tokenizer):
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     figure = check(pictures.padding(inputs, tokenizer))
     assert [note for text, note, _ in boxes(figure.axes[0]) if text == "pad"] == [f"mask 1\npos {n}" for n in range(6)]
+    assert styled(figure, "read pad") == ["pad"] * 6, "hatched as all pads, with an edge that tells them apart"
     assert not styled(figure, "padding") and figure.alt.endswith("; row 1: 6 pads are read as text.")
 
 
-def test_a_long_token_of_a_batch_stands_on_two_lines(tokenizer):
-    ids = tokenizer(" international" * 13, return_tensors="pt")
-    assert {words[0] for words in boxes(check(pictures.padding(ids, tokenizer)).axes[0])} == {"·inter\nnatio…"}
+def test_a_long_token_of_a_batch_is_never_broken_and_fewer_are_shown(tokenizer):
+    texts = ["<|im_start|>system You are a friendly helper.<|im_end|>" * 2, " international" * 13]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    axis = check(pictures.padding(inputs, tokenizer)).axes[0]
+    found = boxes(axis)
+    assert {"<|im_start|>", "<|im_end|>", "·international"} < {text for text, _, _ in found} and len(found) < 2 * 12
+    inner = [text for text in axis.texts if text.get_family() == ["monospace"]]
+    for (text, _, patch), drawn in zip(found, inner, strict=True):
+        outline, letters = patch.get_window_extent(), drawn.get_window_extent()
+        assert outline.x0 <= letters.x0 and letters.x1 <= outline.x1, text
 
 
 def test_no_line_runs_through_a_text_on_hatches(tokenizer):
