@@ -106,10 +106,10 @@ def generation(
             shade = _shade(candidate.probability)
             axis.add_patch(Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=shade,
                            edgecolor="black" if taken else "#cccccc", linewidth=2 if taken else 0.6))  # fmt: skip
-            share = f"{candidate.probability:.0%}" if candidate.probability >= 0.005 else "<1%"
-            label = f"{short(visible(candidate.text), letters)}\n{share}"
+            label = f"{short(visible(candidate.text), letters)}\n{_whole(candidate.probability)}"
             axis.text(x, y, label, ha="center", va="center", fontsize=SMALLEST, family="monospace")
-    for x in {step - first for step in marked} & set(range(len(shown))):
+    framed = {step - first for step in marked} & set(range(len(shown)))
+    for x in framed:
         axis.add_patch(Rectangle((x - 0.5, -0.52), 1, top + 0.04, fill=False, edgecolor=BAR_CHOSEN, linewidth=3))
     axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
     word = "step " if len(shown) <= 14 else ""
@@ -117,7 +117,8 @@ def generation(
     axis.set_yticklabels(
         [*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=SMALLEST
     )
-    axis.set_xlabel("darker: likelier. Framed: taken", fontsize=SMALLEST)
+    legend = ["black frame: taken", *["orange: the step of the title"] * bool(framed), "darker: likelier"]
+    axis.set_xlabel(" · ".join(legend), fontsize=SMALLEST)
     no_frame(axis)
     alt = " ".join(f"'{visible(step.chosen.text)}' {percent(step.chosen.probability)}," for step in shown)
     return titled(figure, title, f"Taken, step by step: {alt[:-1]}.")
@@ -150,6 +151,13 @@ def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8
 def _shade(probability: float) -> tuple[float, ...]:
     """White for nothing, and blue for certain: black text can be read on it."""
     return tuple(1 - probability * (1 - part) for part in to_rgb(CERTAIN))
+
+
+def _whole(probability: float) -> str:
+    """In whole per cent; neither 0% nor 100% where something is left beside it."""
+    if probability < 0.005:
+        return "<1%"
+    return f"{probability:.0%}" if probability < 0.995 or probability == 1 else ">99%"
 
 
 def _shown(step: Step, top: int) -> tuple[list[Candidate], int]:

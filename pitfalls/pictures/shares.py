@@ -25,10 +25,10 @@ def shares(counts: Mapping[str, int] | Mapping[str, Mapping[str, int]], of: int,
             told.append(f"{heading}{': ' if heading else ''}{name} {hits} of {of}, {low:.0%} to {high:.0%}")
         axis.set(xlim=(0, 1.35 * of), xticks=[])
         axis.set_title(heading, fontsize=10)
-        axis.set_xlabel("bars: counted. Lines: where the true share may be", fontsize=9)
         axis.tick_params(labelsize=9)
         no_frame(axis)
     axes[0][0].invert_yaxis()
+    figure.supxlabel(f"bar: counted of {of} · line: 95% Wilson interval, where the true share may be", fontsize=9)
     return titled(figure, title, f"Bars with the interval of the true share. {'; '.join(told)}.")
 
 

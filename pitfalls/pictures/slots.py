@@ -19,13 +19,14 @@ def slots(lengths: Mapping[str, int], places: int, title: str | None = None) -> 
     """Answers of these lengths, in tokens by name, on so many places: in static batches, and with continuous batching.
 
     They are served in their order. A static batch ends with its longest answer, and its other places are held until
-    then (hatched); with continuous batching the next answer takes a place as soon as it is free.
+    then (hatched); with continuous batching the next answer takes a place as soon as it is free (white).
     """
     if not isinstance(lengths, Mapping) or not lengths or not all(isinstance(n, int) for n in lengths.values()):
         raise ValueError(f"`slots` takes the lengths of answers by name, as {{'A': 20}}, and not {kind(lengths)}.")
     panels = {STATIC: static(lengths, places), CONTINUOUS: continuous(lengths, places)}
     steps = {name: max(end for _, _, end, _ in spans) for name, spans in panels.items()}
-    figure, axes = subplots(2, 1, figsize=(WIDTH, 2 + 0.48 * places))
+    height = 2.25 + 0.48 * places
+    figure, axes = subplots(2, 1, figsize=(WIDTH, height))
     for axis, (name, spans) in zip(axes, panels.items(), strict=True):
         for place, start, end, who in spans:
             axis.barh(place, end - start, left=start, height=0.84, **(WRITES if who else STYLES["padding"]))
@@ -39,13 +40,15 @@ def slots(lengths: Mapping[str, int], places: int, title: str | None = None) -> 
         no_frame(axis)
     axes[-1].set_xlabel("steps of the model, one new token for each place", fontsize=9)
     marks = [Patch(label="writes", **WRITES), Patch(label="done, and held", **STYLES["padding"])]
-    figure.legend(handles=marks, loc="upper right", ncols=2, fontsize=SMALLEST, frameon=False)
+    marks.append(Patch(label="free for the next request", facecolor="white", edgecolor="#999999", linewidth=0.6))
+    figure.legend(handles=marks, loc="lower right", ncols=len(marks), fontsize=SMALLEST, frameon=False)
     said = (
         f"{len(lengths)} answers on {places} places: {steps[STATIC]} steps in {STATIC}, {steps[CONTINUOUS]} with "
         f"{CONTINUOUS}"
     )
     told = [f"{name}: {'; '.join(_told(spans))}" for name, spans in panels.items()]
-    return titled(figure, title or said, f"Who holds each place, by the model's steps. {'. '.join(told)}.")
+    alt = f"Who holds each place, by the model's steps. {'. '.join(told)}."
+    return titled(figure, title or said, alt, below=0.25 / height)  # below: room for the legend
 
 
 def static(lengths: Mapping[str, int], places: int) -> list[Span]:

@@ -150,6 +150,16 @@ def test_a_marked_step_stands_in_a_frame_of_its_own(tokenizer, two_steps):
     assert len(check(plain).axes[0].patches) == 3, "step 0 is not shown"
     frame = check(marked).axes[0].patches[-1]
     assert not frame.get_fill() and frame.get_x() == -0.5 and frame.get_height() > 3
+    said = [figure.axes[0].get_xlabel() for figure in (plain, marked)]
+    assert said == ["black frame: taken · darker: likelier"] + [
+        "black frame: taken · orange: the step of the title · darker: likelier"
+    ]
+
+
+def test_nearly_certain_is_not_100_per_cent(tokenizer):
+    call = call_of(tokenizer, [50], [[60]], steps=[step(tokenizer, {60: 0.996, 70: 0.004}, 60)])
+    shares = [text.split("\n")[1] for text in columns(pictures.generation(call, top=2))[0]]
+    assert shares == [">99%", "<1%"]
 
 
 def test_generation_of_another_row(tokenizer, two_steps):

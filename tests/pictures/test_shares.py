@@ -14,6 +14,7 @@ def test_bars_with_intervals_side_by_side():
     assert title(figure) == "Twelve questions" and names(figure) == ["before", "after"]
     assert percentages(figure) == ["10 of 12", "12 of 12"] and percentages(figure, 1) == ["0 of 12", "5 of 12"]
     assert "names it: before 10 of 12, 55% to 95%; " in figure.alt
+    assert figure.get_supxlabel().startswith("bar: counted of 12 · line: 95% Wilson interval"), "once for both"
     first, second = figure.axes
     assert first.get_xlim() == second.get_xlim(), "one scale"
     assert len(first.containers) == 1 + 2, "the bars, and a line for each"

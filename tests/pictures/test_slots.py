@@ -20,6 +20,8 @@ def test_who_holds_a_place_and_which_does_nothing():
     assert sum(is_style(bar, "padding") for bar in above.patches) == 2
     assert not any(is_style(bar, "padding") for bar in below.patches)
     assert {to_hex(bar.get_facecolor()) for bar in below.patches} == {BAR}, "and not the orange of what is marked"
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["writes", "done, and held", "free for the next request"]
     assert above.get_xlim() == below.get_xlim(), "one scale"
     assert above.patches[-1].get_window_extent().x1 < above.bbox.x1 - 2, "with room for the last edge"
     assert "place 2, 8 to 24: nobody" in figure.alt and "place 2, 17 to 37: D" in figure.alt
