@@ -34,9 +34,15 @@ def test_a_budget_cuts_with_scissors():
     figure = check(pictures.lengths(BATCH, budget=2))
     assert title(figure) == "A budget of 2 new tokens cuts off 2 of 2 rows"
     assert styles(figure, "padding") == [(0, 2), (0, 3), (0, 4), (1, 2)]
-    assert not styles(figure, "end") and not styles(figure, "special") and seen(figure).count("✂ budget 2") == 1, "one for all"
+    assert not styles(figure, "end") and not styles(figure, "special") and seen(figure).count("✂ budget 2") == 1, (
+        "one for all"
+    )
     whole = check(pictures.lengths(BATCH, budget=3))
-    assert title(whole).endswith("1 of 2 rows") and styles(whole, "end") == [(1, 2)] and seen(whole).count("✂ budget 3") == 1
+    assert (
+        title(whole).endswith("1 of 2 rows")
+        and styles(whole, "end") == [(1, 2)]
+        and seen(whole).count("✂ budget 3") == 1
+    )
 
 
 def test_calls_by_name_begin_at_their_own_beginning():
