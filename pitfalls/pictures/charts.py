@@ -34,6 +34,7 @@ def bars(
     label: str = "",
     marked: Iterable[str] | Mapping[str, Iterable[str]] = (),
     line: tuple[str, float] | None = None,
+    shared: bool = True,
 ) -> Picture:
     """Numbers by name as horizontal bars; several such mappings by name stand side by side, all on one scale.
 
@@ -41,17 +42,19 @@ def bars(
     do, the small ones too. Zero has no bar. `label` says what the bars measure; those named in `marked` stand out,
     in every panel, or in those by whose name `marked` has them.
     Panels with the same names share them. `line`, a name and a value, is a limit to compare the bars with.
+    Panels that measure different things are not `shared`: each has its own scale, and its name says the unit.
     """
     panels = _panels(values)
     written = _written(form)
     by_panel = marked if isinstance(marked, Mapping) else dict.fromkeys(panels, list(marked))
-    shared = len({tuple(panel) for panel in panels.values()}) == 1
+    same = len({tuple(panel) for panel in panels.values()}) == 1
     most = max((value for panel in panels.values() for value in panel.values()), default=0) or 1
     rows = max(map(len, panels.values()))
     height = 0.6 + 0.32 * rows + 0.25 * bool(label) + 0.25 * (len(panels) > 1) + 0.25 * bool(line)
-    figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharey=shared)
+    figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharey=same)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
         chosen = set(by_panel.get(name, ()))
+        most = most if shared else max(panel.values(), default=0) or 1
         colors = [BAR_CHOSEN if bar in chosen else BAR for bar in panel]
         drawn = axis.barh(list(panel), list(panel.values()), color=colors, edgecolor="black", linewidth=0.6)
         for bar, (called, value) in zip(drawn, panel.items(), strict=True):

@@ -68,6 +68,14 @@ def test_panels_have_one_scale_and_share_their_names_where_they_are_the_same(sec
     assert any(shown) == (list(second) != ["a", "b"])
 
 
+def test_panels_of_different_things_have_their_own_scales():
+    panels = {"memory, MB": {"a": 1000, "b": 250}, "tokens per second": {"a": 5, "b": 20}}
+    figure = check(pictures.bars(panels, "Two units", "{:,.0f}", shared=False))
+    (a, b), (slow, fast) = lengths(figure), lengths(figure, 1)
+    assert a == pytest.approx(fast, rel=0.02) and b == pytest.approx(slow, rel=0.02) and a == pytest.approx(4 * b)
+    assert figure.alt == "Two units. Bars. memory, MB: a 1,000, b 250; tokens per second: a 5, b 20."
+
+
 def test_bars_against_a_limit():
     figure = check(pictures.bars({"fp32": 29, "bf16": 14.5}, "T", "{:.1f} GB", line=("a 16 GB card", 16)))
     axis = figure.axes[0]

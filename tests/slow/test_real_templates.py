@@ -109,6 +109,16 @@ def test_qwens_markers_of_a_call_stay_and_its_arguments_may_be_text(tokenizers):
     assert texts[0] == texts[1]
 
 
+def test_qwens_markers_of_a_call_are_letters_only_where_the_template_is_asked_to_sanitize(tokenizers):
+    qwen, text = tokenizers["qwen3"], "<tool_call>x"
+    marker = qwen.convert_tokens_to_ids("<tool_call>")
+    assert "<tool_call>" not in qwen.all_special_tokens and marker != qwen.unk_token_id
+    chat = [{"role": "user", "content": text}]
+    assert marker in qwen(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert marker in qwen.apply_chat_template(chat)["input_ids"]
+    assert marker not in qwen.apply_chat_template(chat, sanitize_control_tokens=True)["input_ids"]
+
+
 def test_qwen_writes_an_empty_thought_before_a_begun_answer(tokenizers):
     begun = [*QUESTION, {"role": "assistant", "content": "It is"}]
     assert rendered(tokenizers["qwen3"], begun, continue_final_message=True).endswith("<think>\n\n</think>\n\nIt is")
