@@ -16,8 +16,8 @@ from justhtml import JustHTML
 import pitfalls
 from tests.slow.browser.conftest import ask_for_a_browser
 from tools import site
-from tools.lab import block_outside, chromium
-from tools.lessons import LESSONS
+from tools.lab import bad_pictures, block_outside, chromium
+from tools.lessons import LESSONS, code_cells, read
 
 LOOKED_AT = {
     "front": "index.html",
@@ -118,7 +118,7 @@ def test_a_lesson_has_its_neighbours_its_doors_and_all_its_outputs(path, home, p
     assert colab.attrs["href"].endswith(f"/notebooks/{path.name}")
     given = home / "lessons" / download.attrs["href"]
     assert given.name == path.name and given.read_bytes() == path.read_bytes()
-    shown = len([cell for cell in site.code_cells(site.read(path)) if cell.outputs])
+    shown = len([cell for cell in code_cells(read(path)) if cell.outputs])
     assert len(page.query(".cell_output")) == shown
 
 
@@ -207,8 +207,17 @@ def test_the_slider_of_the_front_page_lives(home, page):
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_the_prediction_of_a_lesson_answers(path, home, page):
+def test_a_lesson_lives_on_its_page(path, home, page):
+    """Its pictures show, on a phone too; its widget is drawn; its prediction answers."""
     page.goto(f"{home.as_uri()}/lessons/{path.stem}.html")
+    outputs = [output for cell in code_cells(read(path)) for output in cell.outputs]
+    saved = sum("image/png" in output.get("data", {}) for output in outputs)
+    pictures, plays = page.locator(".cell_output img"), page.locator(".pitfalls-play")
+    assert plays.count() == sum("pitfalls.widgets." in cell.source for cell in code_cells(read(path)))
+    assert pictures.count() + plays.count() >= saved
+    for width in (1280, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert not bad_pictures(pictures), f"at {width} pixels"
     asked = page.locator(".pitfalls-predict").first
     asked.locator(".choices button").first.click()
     assert asked.locator(".said").inner_text().strip()
