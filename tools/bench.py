@@ -33,7 +33,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import pitfalls
 from pitfalls.model import fetch
-from tools import lab
+from tools import lab, site
 from tools.lessons import LESSONS, RESULTS, code_cells, fingerprint, read
 
 RUNS = 5
@@ -266,6 +266,29 @@ def sliders(course: Course) -> Iterator[Measured]:
                 yield Measured(f"slider {label}, in the browser", value, answer / step, "generating one token", asked)
 
 
+def page(course: Course) -> Iterator[Measured]:
+    """The site's front page, from its address to the first answer of its slider, on a processor slowed four times."""
+    if reason := lab.missing():
+        print(f"page: not measured, {reason}")
+        return
+    site.build()
+    times = {}
+    with lab.chromium() as browser:
+        for slowed in (1, 4) * RUNS:
+            with browser.new_context() as context:
+                opened = context.new_page()
+                lab.open_slowed(opened, site.SITE, slowed)
+                times.setdefault(slowed, []).append(opened.evaluate(lab.ANSWERED))
+    plain, slow = statistics.median(times[1]), statistics.median(times[4])
+    yield Measured(
+        "front page until its slider answers, slowed 4 times",
+        f"{slow:.1f} s, at full speed {plain:.1f} s",
+        slow / plain,
+        "at full speed",
+        "under 2 s",
+    )
+
+
 def lessons(course: Course) -> Iterator[Measured]:
     """Each lesson, run once from top to bottom: its seconds, its median code cell, and its kernel at its largest."""
     for path in LESSONS:
@@ -300,7 +323,7 @@ def duration(cell: nbformat.NotebookNode) -> float:
     return (end - start).total_seconds()
 
 
-MEASURES = (sliders, checking, watching, importing, loading, kernels, batches, lessons)
+MEASURES = (sliders, page, checking, watching, importing, loading, kernels, batches, lessons)
 
 
 def load() -> dict:

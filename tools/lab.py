@@ -364,3 +364,26 @@ def answer_time(root: "Locator", label: str, presses: int = 15) -> float:
 def script_time(root: "Locator", label: str, moves: int = 31) -> float:
     """Median seconds of script for one move of a slider: all that the widget computes and changes in the page."""
     return statistics.median(slider(root, label).evaluate(SCRIPT, moves)[1:]) / 1000
+
+
+# Seconds since the navigation began when the slider has first answered: it is moved until it does.
+ANSWERED = """new Promise(done => {
+    const move = () => {
+        const widget = document.querySelector('#slider .pitfalls-play')?.shadowRoot;
+        const slider = widget?.querySelector('input[type=range]'), said = widget?.querySelector('.summary');
+        const before = said?.textContent;
+        if (slider) {
+            slider.value = slider.max;
+            slider.dispatchEvent(new Event('input', {bubbles: true}));
+        }
+        if (before && said.textContent !== before) done(performance.now() / 1000);
+        else requestAnimationFrame(move);
+    };
+    move();
+})"""
+
+
+def open_slowed(page: "Page", home: Path, times: int = 4) -> None:
+    """The front page of the site in a browser whose processor is slowed."""
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": times})
+    page.goto(f"{home.as_uri()}/index.html", wait_until="domcontentloaded")
