@@ -3,12 +3,13 @@
 from numbers import Real
 from typing import Any
 
+from pitfalls.language import N_, _, ngettext
 from pitfalls.practice.feedback import Hint, exercise, run
 from pitfalls.practice.prediction import question
 
 question(
     "11",
-    "How many tokens does the model read to write these 10?",
+    N_("How many tokens does the model read to write these 10?"),
     """inputs = tokenizer("A sequence of numbers: 1, 2", return_tensors="pt").to(model.device)
 read = []
 layer = model.get_input_embeddings()
@@ -17,10 +18,12 @@ model.generate(**inputs, max_new_tokens=10)
 hook.remove()
 sum(read)""",
     {
-        10: "The prompt alone gives the first new token only. For the second the model must also have read the first.",
-        19: "The prompt once, then each new token once; the last one is written and never read.",
-        20: "The prompt and all new tokens: nearly. But what should it read the last new token for?",
-        145: "That would be the whole text again for each new token. There is something that spares it.",
+        10: N_(
+            "The prompt alone gives the first new token only. For the second the model must also have read the first."
+        ),
+        19: N_("The prompt once, then each new token once; the last one is written and never read."),
+        20: N_("The prompt and all new tokens: nearly. But what should it read the last new token for?"),
+        145: N_("That would be the whole text again for each new token. There is something that spares it."),
     },
 )
 
@@ -61,20 +64,24 @@ def _cache(config: Config, tokens: int, rows: int, bytes_each: int, slip: str = 
 
 
 SLIPS = {
-    "head size": "This config says its `head_dim`, and it is not hidden size / attention heads. Take it where it is "
-    "there.",
-    "all heads": "This counts all attention heads. Only those with keys and values of their own are kept: "
-    "`num_key_value_heads`.",
-    "pair": "This is half of it: for each token a key *and* a value are kept.",
-    "layers": "This is one layer. Each layer keeps keys and values of its own.",
-    "rows": "This is one row of the batch. Each row keeps a cache of its own.",
-    "bytes": "These are numbers and not bytes: each takes `bytes_each` bytes.",
-    "window": "This config has a `sliding_window`: what is further back than that is thrown away, so tokens beyond it "
-    "cost nothing.",
+    "head size": N_(
+        "This config says its `head_dim`, and it is not hidden size / attention heads. Take it where it is there."
+    ),
+    "all heads": N_(
+        "This counts all attention heads. Only those with keys and values of their own are kept: `num_key_value_heads`."
+    ),
+    "pair": N_("This is half of it: for each token a key *and* a value are kept."),
+    "layers": N_("This is one layer. Each layer keeps keys and values of its own."),
+    "rows": N_("This is one row of the batch. Each row keeps a cache of its own."),
+    "bytes": N_("These are numbers and not bytes: each takes `bytes_each` bytes."),
+    "window": N_(
+        "This config has a `sliding_window`: what is further back than that is thrown away, so tokens beyond it "
+        "cost nothing."
+    ),
 }
 
 
-@exercise("11", "The cache's bytes, from a config")
+@exercise("11", N_("The cache's bytes, from a config"))
 def cache_of_a_config(answer) -> str:
     """a function that returns the bytes of the cache as a whole number."""
     cases: list[tuple[Config, int, int, int]] = [
@@ -87,22 +94,30 @@ def cache_of_a_config(answer) -> str:
     for config, tokens, rows, bytes_each in cases:
         given = run(answer, dict(config), tokens, rows, bytes_each)
         if not _is_number(given):
-            raise Hint(f"Return one number, the bytes. Came: {type(given).__name__}.")
+            raise Hint(_("Return one number, the bytes. Came: {kind}.", kind=type(given).__name__))
         wanted = _cache(config, tokens, rows, bytes_each)
         if abs(given - wanted) <= wanted / 1000:  # one token more or less in the window
             continue
         for slip, hint in SLIPS.items():
             if given == _cache(config, tokens, rows, bytes_each, slip) != wanted:
-                raise Hint(hint)
+                raise Hint(_(hint))
         for unit, size in {"GB": 1e9, "MB": 1e6, "GiB": 2**30}.items():
             if abs(given * size - wanted) <= wanted / 100:
-                raise Hint(f"This is in {unit}. Return bytes.")
+                raise Hint(_("This is in {unit}. Return bytes.", unit=unit))
         shown = ", ".join(f"{name} {value}" for name, value in config.items())
         raise Hint(
-            f"For {tokens:,} tokens in each of {rows} rows, with {bytes_each} bytes a number, and this config "
-            f"({shown}), expected {wanted:,} bytes. Came: {given:,}."
+            _(
+                "For {tokens:,} tokens in each of {rows} rows, with {bytes_each} bytes a number, and this config "
+                "({config}), expected {wanted:,} bytes. Came: {given:,}.",
+                tokens=tokens,
+                rows=rows,
+                bytes_each=bytes_each,
+                config=shown,
+                wanted=wanted,
+                given=given,
+            )
         )
-    return "It holds for groups of heads, for a head size of its own, and beyond a sliding window."
+    return _("It holds for groups of heads, for a head size of its own, and beyond a sliding window.")
 
 
 # Weights in GB and tokens of each row, for Mistral-7B-v0.1 on a card of 16 GB with a cache of 16 bits.
@@ -114,35 +129,52 @@ CASES = {
 }
 
 
-@exercise("11", "The largest batch in 16 GB")
+@exercise("11", N_("The largest batch in 16 GB"))
 def largest_batch(answer) -> str:
     """a dict with a whole number of rows for each of the three cases."""
     if not isinstance(answer, dict):
-        raise Hint(f"Give a dict, with a number of rows for each case. Came: {type(answer).__name__}.")
+        told = _("Give a dict, with a number of rows for each case. Came: {kind}.", kind=type(answer).__name__)
+        raise Hint(told)
     for name, (weights, tokens) in CASES.items():
         if name not in answer:
-            raise Hint(f"{name!r} is missing.")
+            raise Hint(_("{case!r} is missing.", case=name))
         given = answer[name]
         if not _is_number(given):
-            raise Hint(f"{name}: give a number of rows. Came: {type(given).__name__}.")
+            kind = type(given).__name__
+            raise Hint(_("{case}: give a number of rows. Came: {kind}.", case=name, kind=kind))
         wanted = _fit(weights, tokens)
         if given == wanted:
             continue
-        if int(given) != given:
-            raise Hint(f"{name}: a part of a row is no row. Round down, with `int(…)` or `//`.")
-        if given == wanted + 1:
-            raise Hint(f"{name}: {given:g} rows are one too many, as they need more than is left. Round down.")
-        if given == _fit(0, tokens):
-            raise Hint(f"{name}: the weights are in the memory too. What is left beside them is for the cache.")
-        for slip in ("all heads", "pair", "layers", "bytes", "window"):
-            if given == _fit(weights, tokens, slip) != wanted:
-                raise Hint(f"{name}: {SLIPS[slip]}")
-        raise Hint(f"{name}: {given:g} is not it. How many bytes are left, and how many does one row take?")
+        _explain_rows(name, given, wanted, weights, tokens)
     few, many, long = (answer[name] for name in CASES)
-    return (
-        f"Smaller weights leave room for {many:g} rows in the place of {few:g}; and at 8,192 tokens the window still "
-        f"lets {long:g} rows in. Leave some of it free: each step needs memory for its own numbers too."
+    return _(
+        "Smaller weights leave room for {many:g} rows in the place of {few:g}; and at 8,192 tokens the window still "
+        "lets {long:g} rows in. Leave some of it free: each step needs memory for its own numbers too.",
+        many=many,
+        few=few,
+        long=long,
     )
+
+
+def _explain_rows(case: str, given: Any, wanted: int, weights: float, tokens: int) -> None:
+    if int(given) != given:
+        raise Hint(_("{case}: a part of a row is no row. Round down, with `int(…)` or `//`.", case=case))
+    if given == wanted + 1:
+        told = ngettext(
+            "{case}: {n} rows are one too many, as they need more than is left. Round down.",
+            "{case}: {n} rows are one too many, as they need more than is left. Round down.",
+            wanted + 1,
+            case=case,
+        )
+        raise Hint(told)
+    if given == _fit(0, tokens):
+        told = _("{case}: the weights are in the memory too. What is left beside them is for the cache.", case=case)
+        raise Hint(told)
+    for slip in ("all heads", "pair", "layers", "bytes", "window"):
+        if given == _fit(weights, tokens, slip) != wanted:
+            raise Hint(_("{case}: {hint}", case=case, hint=_(SLIPS[slip])))
+    told = N_("{case}: {rows:g} is not it. How many bytes are left, and how many does one row take?")
+    raise Hint(_(told, case=case, rows=given))
 
 
 def _fit(weights: float, tokens: int, slip: str = "") -> int:
