@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pitfalls import __version__
 from pitfalls.extra import course_extra
+from pitfalls.language import N_, _, ngettext
 from pitfalls.model.fetch import EMBEDDED, ModelError, fetch_embedded, fetch_original
 from pitfalls.silence import silenced
 
@@ -51,10 +52,19 @@ def choose_model(choice: str | None = EMBEDDED) -> "tuple[str, BitsAndBytesConfi
             disable_progress_bar()
         print(describe_setup(model))
         return model, None
-    model, _ = _checked(chosen)
+    model = _checked(chosen)[0]
     quantization = _four_bit(model)
-    print(describe_setup(model) + (" in 4-bit" if quantization else ""))
-    print(f"The texts describe what {EMBEDDED} does: with {chosen} words and numbers are others.{_about_gpu()}")
+    setup = describe_setup(model)
+    print(_("{setup} in 4-bit", setup=setup) if quantization else setup)
+    print(
+        _(
+            "The texts describe what {embedded} does: with {model} words and numbers are others.",
+            embedded=EMBEDDED,
+            model=chosen,
+        )
+    )
+    if hint := _about_gpu():
+        print(hint)
     return model, quantization
 
 
@@ -96,7 +106,7 @@ def describe_setup(model: str | None = None) -> str:
     import transformers
 
     threads = torch.get_num_threads()
-    cpu = f"CPU, {threads} thread{'s' * (threads > 1)}"
+    cpu = ngettext("CPU, {n} thread", "CPU, {n} threads", threads)
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu
     libraries = f"torch {torch.__version__} · transformers {transformers.__version__} · pitfalls {__version__}"
     return f"Python {platform.python_version()} · {libraries} · {device}" + (f" · {Path(model).name}" if model else "")
@@ -105,7 +115,7 @@ def describe_setup(model: str | None = None) -> str:
 def _checked(name: str) -> tuple[str, str]:
     """The model's folder or Hub id, and a sentence where it fits into memory in 4-bit only."""
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
-        raise ModelError(f"{name!r} is no model. Give a Hub id ('owner/name'), a folder, or nothing.")
+        raise ModelError(_("{name!r} is no model. Give a Hub id ('owner/name'), a folder, or nothing.", name=name))
     folder = Path(os.path.expanduser(name))  # unlike Path's own, it leaves "~nobody" as it is
     if os.path.exists(folder):  # unlike Path's own, it takes a name of any length
         _check_folder(folder)
@@ -130,8 +140,9 @@ def _about_gpu() -> str:
 
     if torch.cuda.is_available():
         return ""
-    menu = "Runtime → Change runtime type → T4 GPU, then run this cell again" if "google.colab" in sys.modules else ""
-    return f"\nIt would be much faster on a GPU: {menu or 'this machine has none that torch can use'}."
+    if "google.colab" not in sys.modules:
+        return _("It would be much faster on a GPU: this machine has none that torch can use.")
+    return _("It would be much faster on a GPU: Runtime → Change runtime type → T4 GPU, then run this cell again.")
 
 
 def _check_folder(folder: Path) -> None:
@@ -140,19 +151,22 @@ def _check_folder(folder: Path) -> None:
     read_config(folder)
     if not _weights(folder):
         raise ModelError(
-            f"{folder} has a config.json but not all of its weights (*.safetensors). Save or copy it again."
+            _(
+                "{folder} has a config.json but not all of its weights (*.safetensors). Save or copy it again.",
+                folder=folder,
+            )
         )
 
 
 def _no_config(name: str, files: Iterable[str]) -> str:
     """Why a folder or repository without a config.json is no model, and what to do with what it holds."""
     if any(file.endswith(".gguf") for file in files):
-        hint = "It holds a GGUF file: load that with `from_pretrained(folder, gguf_file=…)`."
+        hint = _("It holds a GGUF file: load that with `from_pretrained(folder, gguf_file=…)`.")
     elif "adapter_config.json" in files:
-        hint = "It holds an adapter (PEFT): give the base model here, and load the adapter with `peft`."
+        hint = _("It holds an adapter (PEFT): give the base model here, and load the adapter with `peft`.")
     else:
-        hint = "Give the folder that `save_pretrained` wrote, or a Hub id ('owner/name')."
-    return f"{name} holds no model: there is no config.json in it. {hint}"
+        hint = _("Give the folder that `save_pretrained` wrote, or a Hub id ('owner/name').")
+    return _("{name} holds no model: there is no config.json in it.", name=name) + " " + hint
 
 
 def _check_hub(name: str) -> tuple[float, str]:
@@ -181,7 +195,7 @@ def _cached_config(name: str) -> Path | None:
     try:
         config = try_to_load_from_cache(name, "config.json")
     except errors.HFValidationError:
-        raise ModelError(f"There is no folder {name!r}, and a Hub id looks like 'owner/name'.") from None
+        raise ModelError(_("There is no folder {name!r}, and a Hub id looks like 'owner/name'.", name=name)) from None
     return Path(config) if isinstance(config, str) else None
 
 
@@ -190,21 +204,27 @@ def _about_hub(name: str, error: Exception) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return f"{name} is gated: open its page on the Hub, accept the terms, then run `hf auth login` here."
+        return _(
+            "{name} is gated: open its page on the Hub, accept the terms, then run `hf auth login` here.", name=name
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"There is no model {name!r} on the Hub, nor a folder of that name. "
-            "If it is private, run `hf auth login`; else check the spelling, upper and lower case included."
+        return _(
+            "There is no model {name!r} on the Hub, nor a folder of that name. "
+            "If it is private, run `hf auth login`; else check the spelling, upper and lower case included.",
+            name=name,
         )
     # whichever HTTP client the Hub library uses today, the reader's question is the same
     if getattr(getattr(error, "response", None), "status_code", None) == 401:
-        return (
-            f"The Hub does not know the token of this machine, so it gives it nothing, not even {name}. Run "
-            "`hf auth login` with a new token, or `hf auth logout`; a variable HF_TOKEN comes before both."
+        return _(
+            "The Hub does not know the token of this machine, so it gives it nothing, not even {name}. Run "
+            "`hf auth login` with a new token, or `hf auth logout`; a variable HF_TOKEN comes before both.",
+            name=name,
         )
-    return (
-        f"{name} is not in this machine's Hub cache, and the Hub did not answer ({type(error).__name__}). "
-        "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither."
+    return _(
+        "{name} is not in this machine's Hub cache, and the Hub did not answer ({error}). "
+        "Check the network and HF_HUB_OFFLINE, or call `fetch_model()` for the embedded model, which needs neither.",
+        name=name,
+        error=type(error).__name__,
     )
 
 
@@ -217,15 +237,16 @@ def without_weights(name: str | os.PathLike[str]) -> tuple[Path, dict[str, int],
     Raises `ModelError` where there is none.
     """
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
-        raise ModelError(f"{name!r} is no model. Give a Hub id ('owner/name') or a folder.")
+        raise ModelError(_("{name!r} is no model. Give a Hub id ('owner/name') or a folder.", name=name))
     folder, sizes, counts = Path(os.path.expanduser(name)), dict[str, int](), dict[str, int]()
     if os.path.isfile(folder):
-        raise ModelError(f"{folder} is a file: give the folder that it lies in, with its config.json.")
+        raise ModelError(_("{folder} is a file: give the folder that it lies in, with its config.json.", folder=folder))
     if os.path.exists(folder):
         try:
             files = os.listdir(folder)
         except OSError as error:
-            raise ModelError(f"{folder} can't be read ({error.strerror or error}).") from None
+            why = str(error.strerror or error)
+            raise ModelError(_("{folder} can't be read ({why}).", folder=folder, why=why)) from None
     else:
         folder, sizes, counts = _small_files(str(name))
         files = list(sizes)
@@ -263,7 +284,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         return {**json.loads((folder / "config.json").read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError):
-        raise ModelError(f"{folder / 'config.json'} can't be read as JSON. Save or copy the model again.") from None
+        file = folder / "config.json"
+        raise ModelError(_("{file} can't be read as JSON. Save or copy the model again.", file=file)) from None
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -284,17 +306,25 @@ def _check_memory(name: str, stored: float, dtype: str) -> str:
     """Fail where not even 4-bit weights fit; a sentence where only they do."""
     need_4_bit = stored / BYTES_PER_WEIGHT[dtype] * BYTES_IN_4_BIT if dtype in BYTES_PER_WEIGHT else stored
     memory, where = _memory()
-    size = f"{name} needs about {stored / 1e9:.1f} GB of memory in {dtype}, {need_4_bit / 1e9:.1f} GB in 4-bit"
+    size = _(
+        "{name} needs about {stored:.1f} GB of memory in {dtype}, {least:.1f} GB in 4-bit; "
+        "there are {free:.1f} GB free on {device}.",
+        name=name,
+        stored=stored / 1e9,
+        dtype=dtype,
+        least=need_4_bit / 1e9,
+        free=memory / 1e9,
+        device=_(where),
+    )
     if need_4_bit > memory:
-        raise ModelError(
-            f"{size}; there are {memory / 1e9:.1f} GB free on {where}. Choose a smaller model, or free memory: "
-            "close other kernels and programs. The embedded model, `fetch_model()`, needs 0.6 GB."
+        hint = _(
+            "Choose a smaller model, or free memory: close other kernels and programs. "
+            "The embedded model, `fetch_model()`, needs 0.6 GB."
         )
+        raise ModelError(f"{size} {hint}")
     if stored > memory:
-        return (
-            f"{size}; there are {memory / 1e9:.1f} GB free on {where}.\nLoad it with "
-            '`quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")`.'
-        )
+        hint = _('Load it with `quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")`.')
+        return f"{size}\n{hint}"
     return ""
 
 
@@ -304,5 +334,5 @@ def _memory() -> tuple[float, str]:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0], "the GPU"
-    return psutil.virtual_memory().available, "this machine"
+        return torch.cuda.mem_get_info()[0], N_("the GPU")
+    return psutil.virtual_memory().available, N_("this machine")

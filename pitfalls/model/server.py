@@ -28,6 +28,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+if __name__ != "__main__":  # the guard runs without the package
+    from pitfalls.language import _
+
 PATIENCE = 8  # seconds that a server has to end before it is killed
 HERE = "127.0.0.1"
 
@@ -102,11 +105,13 @@ class Server:
     def __enter__(self) -> "Server":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"Server at {self.url}, {'running' if self.running else 'ended'}"
+        if self.running:
+            return _("Server at {url}, running", url=self.url)
+        return _("Server at {url}, ended", url=self.url)
 
 
 def serve(command: Sequence[str], seconds: float = 180, **environment: str) -> Server:
@@ -118,7 +123,7 @@ def serve(command: Sequence[str], seconds: float = 180, **environment: str) -> S
     Raises `ServerError`, with the end of the log, where it ends by itself or does not answer in time.
     """
     if isinstance(command, str) or not any("{port}" in str(word) for word in command):
-        raise ValueError('`command` is a list of words, with "{port}" where the port belongs.')
+        raise ValueError(_('`command` is a list of words, with "{port}" where the port belongs.'))
     _no_proxy_to_here()
     server = Server(command, environment)
     try:
@@ -127,13 +132,22 @@ def serve(command: Sequence[str], seconds: float = 180, **environment: str) -> S
             if _answers(server.port):
                 return server
             time.sleep(0.1)
-        why = f"did not answer within {seconds:g} seconds" if server.running else "ended by itself"
+        late = server.running
     except BaseException:  # an interrupted cell, too
         server.stop()
         raise
     server.stop()
     last = "\n".join(f"    {line}" for line in server.log().strip().splitlines()[-12:])
-    raise ServerError(f"The server {why}: {' '.join(map(str, command))[:200]}\nThe end of its log:\n{last}")
+    said = {"command": " ".join(map(str, command))[:200], "log": last}
+    if late:
+        raise ServerError(
+            _(
+                "The server did not answer within {seconds:g} seconds: {command}\nThe end of its log:\n{log}",
+                seconds=seconds,
+                **said,
+            )
+        )
+    raise ServerError(_("The server ended by itself: {command}\nThe end of its log:\n{log}", **said))
 
 
 def _free_port() -> int:
@@ -147,7 +161,7 @@ def _found(program: str) -> str:
     beside = [os.path.dirname(sys.executable), sysconfig.get_path("scripts")]
     found = shutil.which(program, path=os.pathsep.join([*beside, os.environ.get("PATH", "")]))
     if found is None:
-        raise ServerError(f"There is no program {program!r} here: is its package installed?")
+        raise ServerError(_("There is no program {program!r} here: is its package installed?", program=program))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pitfalls.language import _
 from pitfalls.pictures.sources import kind
 
 
@@ -30,14 +31,17 @@ def animate(figures: Iterable[Figure], seconds: float = 1.2) -> MovingPicture:
     stream = io.BytesIO()
     times = [int(seconds * 1000)] * (len(frames) - 1) + [int(seconds * 2500)]
     frames[0].save(stream, format="PNG", save_all=True, append_images=frames[1:], duration=times, loop=0)
-    alt = " Then: ".join(getattr(figure, "alt", "") for figure in figures)
-    return MovingPicture(stream.getvalue(), f"A moving picture. {alt}")
+    first, *others = (getattr(figure, "alt", "") for figure in figures)
+    told = [_("A moving picture."), first, *(_("Then: {picture}", picture=alt) for alt in others)]
+    return MovingPicture(stream.getvalue(), " ".join(told))
 
 
 def as_image(figure: Figure, dpi: float = 80) -> Image.Image:
     """A figure as a Pillow image."""
     if not isinstance(figure, Figure):
-        raise TypeError(f"An animation takes figures, such as `pictures.loop(…)` returns, and not {kind(figure)}.")
+        raise TypeError(
+            _("An animation takes figures, such as `pictures.loop(…)` returns, and not {what}.", what=kind(figure))
+        )
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, facecolor="white")
     return Image.open(buffer).convert("RGB")
@@ -50,7 +54,7 @@ def in_one_palette(frames: Iterable[Image.Image]) -> list[Image.Image]:
     """
     frames = list(frames)
     if len({frame.size for frame in frames}) != 1:
-        raise ValueError("An animation takes one figure or more, all of one size.")
+        raise ValueError(_("An animation takes one figure or more, all of one size."))
     width, height = frames[0].width // 2, frames[0].height // 2  # enough for the colours, in a quarter of the memory
     together = Image.new("RGB", (width, height * len(frames)))
     for n, frame in enumerate(frames):

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Candidate, Step
+from pitfalls.language import _
 from pitfalls.pictures.drawing import (
     BAR_CHOSEN,
     SMALLEST,
@@ -62,7 +63,9 @@ def next_token(
         best = [[i for i in p.topk(min(share, len(p))).indices.tolist() if p[i]] for p in probabilities.values()]
         ranks = [p.cpu() for name, p in probabilities.items() if order in (None, name)]
         if not ranks:
-            raise ValueError(f"`order` is one of the panels, {list(probabilities)}, and not {order!r}.")
+            raise ValueError(
+                _("`order` is one of the panels, {panels}, and not {order!r}.", panels=list(probabilities), order=order)
+            )
         ranked = torch.stack(ranks).amax(0)
         ids = sorted(dict.fromkeys(itertools.chain(*best)), key=lambda i: -ranked[i].item())
         panels = {name: [(tokenizer.decode([i]), p[i].item()) for i in ids] for name, p in probabilities.items()}
@@ -75,7 +78,7 @@ def next_token(
         axis.set_title(name, fontsize=10)
     axes[0][0].invert_yaxis()
     alt = "; ".join(f"{name}: {told(bars)}" if name else told(bars) for name, bars in panels.items())
-    return titled(figure, title, f"Bars of probabilities. {alt}.")
+    return titled(figure, title, _("Bars of probabilities. {bars}.", bars=alt))
 
 
 def generation(
@@ -95,7 +98,7 @@ def generation(
     at_least_one(steps=steps, top=top)
     shown = steps_of(call, row, first)[:steps]
     greedy = sum(step.chosen.token_id == step.candidates[0].token_id for step in shown)
-    title = title or f"In {greedy} of {len(shown)} steps the likeliest token was taken"
+    title = title or _("In {greedy} of {steps} steps the likeliest token was taken", greedy=greedy, steps=len(shown))
     figure, axis = subplots(figsize=(WIDTH, 0.9 + 0.36 * (top + 1)))
     letters = min(10, 110 // len(shown))  # what fits into a column
     replaced = any(step.chosen.token_id not in [c.token_id for c in step.candidates[:top]] for step in shown)
@@ -112,16 +115,17 @@ def generation(
     for x in framed:
         axis.add_patch(Rectangle((x - 0.5, -0.52), 1, top + 0.04, fill=False, edgecolor=BAR_CHOSEN, linewidth=3))
     axis.set(xlim=(-0.6, len(shown) - 0.4), ylim=(top - 0.4, -0.6), yticks=range(top), xticks=range(len(shown)))
-    word = "step " if len(shown) <= 14 else ""
-    axis.set_xticklabels([f"{word}{first + n + 1}" for n in range(len(shown))], fontsize=SMALLEST)
+    numbers = range(first + 1, first + len(shown) + 1)
+    columns = [_("step {step}", step=number) for number in numbers] if len(shown) <= 14 else list(map(str, numbers))
+    axis.set_xticklabels(columns, fontsize=SMALLEST)
     axis.set_yticklabels(
         [*(f"{n + 1}." for n in range(top - 1)), f"{'≥' if replaced else ''}{top}."], fontsize=SMALLEST
     )
-    legend = ["black frame: taken", *["orange: the step of the title"] * bool(framed), "darker: likelier"]
-    axis.set_xlabel(" · ".join(legend), fontsize=SMALLEST)
+    legend = [_("black frame: taken"), _("orange: the step of the title"), _("darker: likelier")]
+    axis.set_xlabel(" · ".join(legend if framed else legend[::2]), fontsize=SMALLEST)
     no_frame(axis)
-    alt = " ".join(f"'{visible(step.chosen.text)}' {percent(step.chosen.probability)}," for step in shown)
-    return titled(figure, title, f"Taken, step by step: {alt[:-1]}.")
+    alt = ", ".join(f"'{visible(step.chosen.text)}' {percent(step.chosen.probability)}" for step in shown)
+    return titled(figure, title, _("Taken, step by step: {tokens}.", tokens=alt))
 
 
 def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8, row: int = 0) -> Picture:
@@ -144,8 +148,13 @@ def loop(call: Call, tokenizer: PreTrainedTokenizerBase, step: int, top: int = 8
     bars = [(c.text, c.probability) for c in candidates]
     draw_bars(below, bars, taken, most=0.9)
     below.invert_yaxis()
-    title = f"Step {step + 1}: '{visible(current.chosen.text)}' is taken, at {percent(current.chosen.probability)}"
-    return titled(figure, title, f"Bars of probabilities: {told(bars)}.")
+    title = _(
+        "Step {step}: '{token}' is taken, at {probability}",
+        step=step + 1,
+        token=visible(current.chosen.text),
+        probability=percent(current.chosen.probability),
+    )
+    return titled(figure, title, _("Bars of probabilities: {bars}.", bars=told(bars)))
 
 
 def _shade(probability: float) -> tuple[float, ...]:

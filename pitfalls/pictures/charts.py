@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from pitfalls.language import _
 from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SMALLEST, WIDTH, Picture, no_frame, percent, subplots, titled
 from pitfalls.pictures.sources import kind
 
@@ -86,8 +87,10 @@ def bars(
         f"{name + ': ' if name else ''}{', '.join(f'{bar} {written(value)}' for bar, value in panel.items())}"
         for name, panel in panels.items()
     )
-    limit = f" A line at {written(line[1])}: {line[0]}." if line else ""
-    return titled(figure, title, f"Bars{', ' + label if label else ''}. {alt}.{limit}")
+    told = _("Bars, {label}. {bars}.", label=label, bars=alt) if label else _("Bars. {bars}.", bars=alt)
+    if line:
+        told += " " + _("A line at {value}: {name}.", value=written(line[1]), name=line[0])
+    return titled(figure, title, told)
 
 
 def curves(
@@ -113,7 +116,7 @@ def curves(
     `notes` are short texts, each with the point that it speaks of.
     """
     if not isinstance(lines, Mapping) or not lines:
-        raise ValueError(f"`curves` takes pairs of x and y values by name, and not {kind(lines)}.")
+        raise ValueError(_("`curves` takes pairs of x and y values by name, and not {what}.", what=kind(lines)))
     panels: dict[str, Any] = dict(lines) if isinstance(next(iter(lines.values())), Mapping) else {"": lines}
     figure, axes = subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False, sharex=True, sharey=True)
     for axis, (name, panel) in zip(axes[0], panels.items(), strict=True):
@@ -134,8 +137,8 @@ def curves(
     for note, point in (notes or {}).items():
         arrow = {"arrowstyle": "->"}
         axes[0][0].annotate(note, point, (48, 8), textcoords="offset points", fontsize=9, arrowprops=arrow)
-        told.append(f"at {_n(point[0])}, {_n(point[1])}: {note}")
-    return titled(figure, title, f"Curves, {y} over {x}: {'; '.join(told)}.")
+        told.append(_("at {x}, {y}: {note}", x=_n(point[0]), y=_n(point[1]), note=note))
+    return titled(figure, title, _("Curves, {y} over {x}: {lines}.", y=y, x=x, lines="; ".join(told)))
 
 
 def _n(value: float) -> str:
@@ -178,7 +181,9 @@ def dots(
     `form` writes a number as in `bars`, and `label` says what is measured.
     """
     if not isinstance(values, Mapping) or not all(isinstance(row, Sequence) and row for row in values.values() or [0]):
-        raise ValueError(f"`dots` takes lists of numbers by name, as {{'fp32': [7.6, 7.7]}}, and not {kind(values)}.")
+        raise ValueError(
+            _("`dots` takes lists of numbers by name, as {{'fp32': [7.6, 7.7]}}, and not {what}.", what=kind(values))
+        )
     written = _written(form)
     end = end or max(map(max, values.values())) or 1
     piles = [Counter(round(SIDE_BY_SIDE * value / end) for value in numbers) for numbers in values.values()]
@@ -197,8 +202,12 @@ def dots(
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
-    told = (f"{name}: {', '.join(map(written, sorted(map(float, numbers))))}" for name, numbers in values.items())
-    return titled(figure, title, f"Dots{', ' + label if label else ''}. {'; '.join(told)}.")
+    told = "; ".join(
+        f"{name}: {', '.join(map(written, sorted(map(float, numbers))))}" for name, numbers in values.items()
+    )
+    return titled(
+        figure, title, _("Dots, {label}. {dots}.", label=label, dots=told) if label else _("Dots. {dots}.", dots=told)
+    )
 
 
 def _axes(axis: Axes, log: bool, form: str) -> None:
@@ -218,7 +227,14 @@ def _axes(axis: Axes, log: bool, form: str) -> None:
 def _told(name: str, line: Line, form: str) -> str:
     (xs, ys), written = line, _written(form or _n)
     at = [x if isinstance(x, str) else _n(x) for x in (xs[0], xs[-1])]
-    return f"{name} goes from {written(float(ys[0]))} at {at[0]} to {written(float(ys[-1]))} at {at[1]}"
+    return _(
+        "{line} goes from {first} at {start} to {last} at {end}",
+        line=name,
+        first=written(float(ys[0])),
+        start=at[0],
+        last=written(float(ys[-1])),
+        end=at[1],
+    )
 
 
 def _written(form: str | Callable[[float], str]) -> Callable[[float], str]:
@@ -226,11 +242,23 @@ def _written(form: str | Callable[[float], str]) -> Callable[[float], str]:
 
 
 def _panels(values: Any) -> dict[str, Mapping[str, float]]:
-    takes = "`bars` takes numbers by name, such as {'fp32': 7.6}, or several such mappings by name"
     if not isinstance(values, Mapping) or not values:
-        raise ValueError(f"{takes}, and not {kind(values)}.")
+        raise ValueError(
+            _(
+                "`bars` takes numbers by name, such as {{'fp32': 7.6}}, or several such mappings by name, "
+                "and not {what}.",
+                what=kind(values),
+            )
+        )
     panels = dict(values) if all(isinstance(value, Mapping) for value in values.values()) else {"": values}
     for name, value in ((name, value) for panel in panels.values() for name, value in panel.items()):
         if not isinstance(value, Real) or value < 0:
-            raise ValueError(f"{takes}. They are 0 or more; {name!r} has {value!r}.")
+            raise ValueError(
+                _(
+                    "`bars` takes numbers by name, such as {{'fp32': 7.6}}, or several such mappings by name. "
+                    "They are 0 or more; {name!r} has {value!r}.",
+                    name=name,
+                    value=value,
+                )
+            )
     return panels

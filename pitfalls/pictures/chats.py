@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
 
+from pitfalls.language import _, ngettext
 from pitfalls.pictures.drawing import STYLES, Picture, canvas, draw_cells, pieces, visible, wrap
 from pitfalls.pictures.sources import messages_of
 
@@ -31,13 +32,17 @@ def chat(
     lines = wrap(cells)
     own = sum(len(part) for role, part in parts if role != "special")
     template = sum(len(part) for role, part in parts if role == "special")
-    title = title or f"{own} characters are yours, {template} come from the template"
-    figure, axis = canvas(
-        0.85 + 0.34 * len(lines), title, f"The text: {''.join(visible(part) for _, part in parts)}", below=0.3
+    title = title or ngettext(
+        "{n} characters are yours, {template} come from the template",
+        "{n} characters are yours, {template} come from the template",
+        own,
+        template=template,
     )
+    text = "".join(visible(part) for role, part in parts)
+    figure, axis = canvas(0.85 + 0.34 * len(lines), title, _("The text: {text}", text=text), below=0.3)
     draw_cells(axis, lines, height=0.62)
     roles = dict.fromkeys(["special", *(role for role, _ in parts if role in STYLES)])
-    handles = [Patch(label="template" if role == "special" else role, **STYLES[role]) for role in roles]
+    handles = [Patch(label=_("template") if role == "special" else role, **STYLES[role]) for role in roles]
     figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=8, frameon=False)
     return figure
 

@@ -1,18 +1,27 @@
 """What the figures are made of: token boxes, bars, titles, and text that can be seen and is never a formula."""
 
 import io
+import re
+import unicodedata
 from collections.abc import Collection
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
+from matplotlib.category import StrCategoryFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 from transformers import PreTrainedTokenizerBase
+
+from pitfalls.language import END, ISOLATE, _, ngettext, right_to_left
 
 WIDTH = 9.0  # inches: a notebook's column
 LETTERS = 104  # monospace letters of size 9 across that width
@@ -35,12 +44,24 @@ BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
 SMALLEST = 8  # points: what can still be read
 ON_HATCHES = [withStroke(linewidth=4, foreground="white")]  # letters that no line runs through
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
+RIGHT_TO_LEFT, LEFT_TO_RIGHT = "\u2067", "\u2066"  # begin what is read from there, as far as an END
+CODE = re.compile(  # in such a text
+    r"`[^`]+`"
+    r"|\d[\d.,]* (?:[KMG]?B|ms|s)\b"  # 16 GB
+    r"|(?:[<>+~−-](?=\d)|\w)(?:[!-'*-~]|\u2068[!-~]*\u2069)*(?:[\w%]|\u2068[!-~]*\u2069)",  # top_k=3, 4-bit, <1%
+    flags=re.ASCII,
+)
 
 
 class Picture(Figure):
     """A figure that carries its description: a saved notebook and a web page give it to those who can't see it."""
 
     alt = ""
+
+    def draw(self, renderer: RendererBase) -> None:
+        if right_to_left():
+            _order(self)
+        super().draw(renderer)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         stream = io.BytesIO()
@@ -167,7 +188,14 @@ def bars_title(bars: list[tuple[str, float]]) -> str:
     """What the bars say."""
     text, probability = bars[0]
     share = sum(p for _, p in bars)
-    return f"'{visible(text)}' gets {percent(probability)}; these {len(bars)} tokens share {percent(share)}"
+    return ngettext(
+        "'{token}' gets {probability}; these {n} tokens share {share}",
+        "'{token}' gets {probability}; these {n} tokens share {share}",
+        len(bars),
+        token=visible(text),
+        probability=percent(probability),
+        share=percent(share),
+    )
 
 
 def percent(probability: float) -> str:
@@ -180,11 +208,19 @@ def percent(probability: float) -> str:
 
 def percent_or_cut(probability: float) -> str:
     """Of a token: what has no probability at all has been cut off, and has no bar."""
-    return percent(probability) if probability else "cut"
+    return percent(probability) if probability else _("cut")
 
 
 def short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """At most so many letters. Signs that hold a value of a message together are none, and none of them stays open."""
+    if letters(text) <= length:
+        return text
+    kept = "".join(letter for letter, n in zip(text, accumulate(map(letters, text)), strict=True) if n < length)
+    return kept + "…" + END * (kept.count(ISOLATE) - kept.count(END))
+
+
+def letters(text: str) -> int:
+    return len(text) - text.count(ISOLATE) - text.count(END)
 
 
 def no_frame(axis: Axes) -> None:
@@ -194,10 +230,49 @@ def no_frame(axis: Axes) -> None:
 
 def titled(figure: Picture, title: str, alt: str = "", below: float = 0) -> Picture:
     """Set the title, describe, lay out, close."""
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    side: dict[str, Any] = {"x": 0.99, "ha": "right"} if right_to_left() else {"x": 0.01, "ha": "left"}
+    figure.suptitle(title, fontsize=11, **side)
     figure.alt = f"{title}. {alt}" if alt else title
+    if right_to_left():
+        _order_names(figure)
+        _order(figure)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a dollar sign is one
     figure.tight_layout(rect=(0, below, 1, 1))
     plt.close(figure)
     return figure
+
+
+def _order(figure: Picture) -> None:
+    """What holds letters of a language from right to left is read from there, whatever it begins with.
+
+    Tokens, in boxes of their own, keep the order of the model.
+    """
+    for text in figure.findobj(Text):
+        if not any(map(_is_from_right, text.get_text())):
+            continue
+        if "monospace" in text.get_fontfamily():  # in which these letters are wide and hard to read
+            text.set_fontfamily(["sans-serif", "monospace"])
+        else:
+            text.set_text(_from_right_to_left(text.get_text()))
+
+
+def _order_names(figure: Picture) -> None:
+    """The same for what an axis writes anew whenever it is drawn."""
+    for axis in figure.findobj(Axis):
+        written = axis.get_major_formatter()
+        if isinstance(written, (FuncFormatter, StrCategoryFormatter)):  # of names, and not of numbers alone
+            axis.set_major_formatter(FuncFormatter(lambda *place, of=written: _from_right_to_left(of(*place))))
+        axis.get_ticklabels()  # makes them
+
+
+def _from_right_to_left(text: str) -> str:
+    lines = text.split("\n")
+    for n, line in enumerate(lines):
+        if any(map(_is_from_right, line)) and line[0] != RIGHT_TO_LEFT:
+            lines[n] = RIGHT_TO_LEFT + CODE.sub(rf"{LEFT_TO_RIGHT}\g<0>{END}", line) + END
+    return "\n".join(lines)
+
+
+def _is_from_right(letter: str) -> bool:
+    return unicodedata.bidirectional(letter) in ("R", "AL")

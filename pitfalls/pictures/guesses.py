@@ -6,10 +6,11 @@ import torch
 from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
 
+from pitfalls.language import N_, _, ngettext
 from pitfalls.pictures.drawing import LETTERS, STYLES, Picture, canvas, draw_cells, token_text, visible
 from pitfalls.pictures.sources import ids_of
 
-KEPT, WRONG, OWN = "a guess, kept", "a guess, wrong", "the model's own token"
+KEPT, WRONG, OWN = N_("a guess, kept"), N_("a guess, wrong"), N_("the model's own token")
 LOOKS = {KEPT: "prompt", WRONG: "padding", OWN: "new"}
 
 
@@ -24,21 +25,27 @@ def guesses(
     `new` are the new ids, of shape (tokens,); `guessed` holds the ids that were guessed for each call, in order.
     """
     calls = results(ids_of(new), guessed)
-    looks = [how for call in calls for how, _ in call]
-    title = (
-        title or f"{len(calls)} calls for {len(looks) - looks.count(WRONG)} tokens: {looks.count(KEPT)} were guessed"
+    looks = [how for call in calls for how, token in call]
+    title = title or ngettext(
+        "{n} calls for {tokens} tokens: {kept} were guessed",
+        "{n} calls for {tokens} tokens: {kept} were guessed",
+        len(calls),
+        tokens=len(looks) - looks.count(WRONG),
+        kept=looks.count(KEPT),
     )
     lines = [[(visible(token_text(tokenizer, token)), "", LOOKS[how]) for how, token in call] for call in calls]
-    told = [
-        f"call {n}: " + ", ".join(f"'{text}' {how}" for (text, *_), (how, _) in zip(line, call, strict=True))
-        for n, (line, call) in enumerate(zip(lines, calls, strict=True), start=1)
+    given = [
+        ", ".join(f"'{box[0]}' {_(how)}" for box, (how, token) in zip(line, call, strict=True))
+        for line, call in zip(lines, calls, strict=True)
     ]
-    figure, axis = canvas(0.85 + 0.3 * len(lines), title, f"Tokens, call by call. {'; '.join(told)}", below=0.3)
+    told = "; ".join(_("call {call}: {tokens}", call=n, tokens=tokens) for n, tokens in enumerate(given, start=1))
+    alt = _("Tokens, call by call. {calls}", calls=told)
+    figure, axis = canvas(0.85 + 0.3 * len(lines), title, alt, below=0.3)
     draw_cells(axis, lines, height=0.7)
     axis.set_xlim(-9, LETTERS - 9)
     for y in range(len(lines)):
-        axis.text(-1, y, f"call {y + 1}", ha="right", va="center", fontsize=9)
-    marks = [Patch(label=how, **STYLES[style]) for how, style in LOOKS.items()]
+        axis.text(-1, y, _("call {call}", call=y + 1), ha="right", va="center", fontsize=9)
+    marks = [Patch(label=_(how), **STYLES[style]) for how, style in LOOKS.items()]
     figure.legend(handles=marks, loc="lower left", ncols=len(marks), fontsize=8, frameon=False)
     return figure
 

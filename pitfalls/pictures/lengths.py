@@ -6,15 +6,16 @@ from matplotlib.patches import Patch, Rectangle
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Row
+from pitfalls.language import N_, _, ngettext
 from pitfalls.pictures.drawing import SMALLEST, STYLES, WIDTH, Picture, no_frame, short, subplots, titled, visible
 from pitfalls.pictures.sources import at_least_one, kind
 
 LEGEND = {
-    "prompt": "prompt",
-    "new": "new",
-    "end": "end token",
-    "padding": "cut off by the budget",
-    "special": "ended: waits for the longest row",
+    "prompt": N_("prompt"),
+    "new": N_("new"),
+    "end": N_("end token"),
+    "padding": N_("cut off by the budget"),
+    "special": N_("ended: waits for the longest row"),
 }
 
 
@@ -44,7 +45,7 @@ def lengths(
             cut = start + len(row.prompt_ids) + budget
             axis.plot([cut, cut], [y - 0.5, y + 0.5], color="black", linewidth=1.6)
             if not one or cut not in cuts:
-                words = f"✂ budget {budget}" if one else "✂"
+                words = _("✂ budget {budget}", budget=budget) if one else "✂"
                 axis.text(cut, y - 0.66, words, ha="center", va="center", fontsize=SMALLEST)
             cuts.add(cut)
         axis.text(start + len(styles) + 0.6, y, _ending(row, budget), va="center", fontsize=SMALLEST)
@@ -60,16 +61,15 @@ def lengths(
     names = [short(visible(name), 30) for name in rows]
     axis.set_yticks(range(len(rows)), names, family="monospace", fontsize=SMALLEST)
     no_frame(axis)
-    kinds = [Patch(label=LEGEND[style], linewidth=0.6, **STYLES[style]) for style in LEGEND if style in shown]
+    kinds = [Patch(label=_(LEGEND[style]), linewidth=0.6, **STYLES[style]) for style in LEGEND if style in shown]
     axis.legend(handles=kinds, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(kinds), fontsize=SMALLEST,
                 frameon=False)  # fmt: skip
-    alt = "; ".join(
-        f"'{name}': {len(row.prompt_ids)} prompt tokens, {_ending(row, budget)}" for name, row in rows.items()
-    )
-    line_told = f", and a line at max_length={limit}" if limit is not None else ""
-    return titled(
-        figure, title or _title(list(rows.values()), budget), f"A line of boxes for each row{line_told}. {alt}."
-    )
+    told = "; ".join(_row_told(name, row, budget) for name, row in rows.items())
+    if limit is None:
+        alt = _("A line of boxes for each row. {rows}.", rows=told)
+    else:
+        alt = _("A line of boxes for each row, and a line at max_length={limit}. {rows}.", limit=limit, rows=told)
+    return titled(figure, title or _title(list(rows.values()), budget), alt)
 
 
 def _rows(source: Call | Mapping[str, Call]) -> dict[str, Row]:
@@ -79,7 +79,7 @@ def _rows(source: Call | Mapping[str, Call]) -> dict[str, Row]:
         return dict(zip(names, source.rows, strict=True))
     if isinstance(source, Mapping) and source and all(isinstance(c, Call) and c.rows for c in source.values()):
         return {name: call.rows[0] for name, call in source.items()}
-    raise ValueError(f"`lengths` takes a recorded call, or several by name, and not {kind(source)}.")
+    raise ValueError(_("`lengths` takes a recorded call, or several by name, and not {what}.", what=kind(source)))
 
 
 def _styles(row: Row, budget: int | None, last: int) -> Iterator[str]:
@@ -96,14 +96,34 @@ def _styles(row: Row, budget: int | None, last: int) -> Iterator[str]:
 
 def _ending(row: Row, budget: int | None) -> str:
     if budget is not None and len(row.new_ids) > budget:
-        return f"{budget} new, cut off"
-    cut = "stopped by " if row.stopped_by == "length" else ""
-    return f"{len(row.new_ids)} new, {cut}{row.stopped_by}"
+        return ngettext("{n} new, cut off", "{n} new, cut off", budget)
+    new, reason = len(row.new_ids), row.stopped_by
+    if reason == "length":
+        return ngettext("{n} new, stopped by {reason}", "{n} new, stopped by {reason}", new, reason=reason)
+    return ngettext("{n} new, {reason}", "{n} new, {reason}", new, reason=reason)
+
+
+def _row_told(name: str, row: Row, budget: int | None) -> str:
+    return ngettext(
+        "'{name}': {n} prompt tokens, {ending}",
+        "'{name}': {n} prompt tokens, {ending}",
+        len(row.prompt_ids),
+        name=name,
+        ending=_ending(row, budget),
+    )
 
 
 def _title(rows: list[Row], budget: int | None) -> str:
     if budget is not None:
         cut = sum(len(row.new_ids) > budget or row.stopped_by == "length" for row in rows)
-        return f"A budget of {budget} new tokens cuts off {cut} of {len(rows)} rows"
+        return ngettext(
+            "A budget of {n} new tokens cuts off {cut} of {rows} rows",
+            "A budget of {n} new tokens cuts off {cut} of {rows} rows",
+            budget,
+            cut=cut,
+            rows=len(rows),
+        )
     new = [len(row.new_ids) for row in rows]
-    return f"From {min(new)} to {max(new)} new tokens" if min(new) < max(new) else f"{max(new)} new tokens each"
+    if min(new) < max(new):
+        return _("From {least} to {most} new tokens", least=min(new), most=max(new))
+    return ngettext("{n} new tokens each", "{n} new tokens each", max(new))

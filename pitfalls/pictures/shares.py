@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pitfalls.language import _
 from pitfalls.pictures.drawing import BAR, WIDTH, Picture, no_frame, subplots, titled
 from pitfalls.pictures.sources import at_least_one, kind
 
@@ -21,15 +22,18 @@ def shares(counts: Mapping[str, int] | Mapping[str, Mapping[str, int]], of: int,
         for y, (name, hits) in enumerate(panel.items()):
             low, high = wilson(hits, of)
             axis.errorbar((low + high) * of / 2, y, xerr=(high - low) * of / 2, color="black", capsize=4, linewidth=1.4)
-            axis.text(of * (high + 0.03), y, f"{hits} of {of}", va="center", fontsize=9)
-            told.append(f"{heading}{': ' if heading else ''}{name} {hits} of {of}, {low:.0%} to {high:.0%}")
+            counted = _("{hits} of {trials}", hits=hits, trials=of)
+            axis.text(of * (high + 0.03), y, counted, va="center", fontsize=9)
+            said = _("{name} {count}, {low:.0%} to {high:.0%}", name=name, count=counted, low=low, high=high)
+            told.append(f"{heading}: {said}" if heading else said)
         axis.set(xlim=(0, 1.35 * of), xticks=[])
         axis.set_title(heading, fontsize=10)
         axis.tick_params(labelsize=9)
         no_frame(axis)
     axes[0][0].invert_yaxis()
-    figure.supxlabel(f"bar: counted of {of} · line: 95% Wilson interval, where the true share may be", fontsize=9)
-    return titled(figure, title, f"Bars with the interval of the true share. {'; '.join(told)}.")
+    legend = _("bar: counted of {trials} · line: 95% Wilson interval, where the true share may be", trials=of)
+    figure.supxlabel(legend, fontsize=9)
+    return titled(figure, title, _("Bars with the interval of the true share. {shares}.", shares="; ".join(told)))
 
 
 def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -41,9 +45,18 @@ def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
 def _panels(counts: Any, of: int) -> dict[str, Mapping[str, int]]:
     at_least_one(of=of)
     if not isinstance(counts, Mapping) or not counts:
-        raise ValueError(f"`shares` takes numbers of hits by name, as {{'before': 5}}, and not {kind(counts)}.")
+        raise ValueError(
+            _("`shares` takes numbers of hits by name, as {{'before': 5}}, and not {what}.", what=kind(counts))
+        )
     panels = dict(counts) if all(isinstance(panel, Mapping) for panel in counts.values()) else {"": counts}
     for name, hits in ((name, hits) for panel in panels.values() for name, hits in panel.items()):
         if hits not in range(of + 1):
-            raise ValueError(f"`shares` takes numbers of hits from 0 to {of}; {name!r} has {hits!r}.")
+            raise ValueError(
+                _(
+                    "`shares` takes numbers of hits from 0 to {trials}; {name!r} has {hits!r}.",
+                    trials=of,
+                    name=name,
+                    hits=hits,
+                )
+            )
     return panels

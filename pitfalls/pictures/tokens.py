@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.pads import find_pads
+from pitfalls.language import _, ngettext
 from pitfalls.pictures.drawing import (
     BAR_CHOSEN,
     ON_HATCHES,
@@ -20,6 +21,7 @@ from pitfalls.pictures.drawing import (
     canvas,
     cell,
     draw_cells,
+    letters,
     no_frame,
     short,
     subplots,
@@ -57,13 +59,10 @@ def token_strip(
         recorded = row_of(source, row)
         prompt, new = recorded.prompt_ids, recorded.new_ids
         left = len(new) if budget is None else min(budget, len(new))
-        title = title or (
-            f"{len(prompt)} prompt tokens + {left} new; "
-            + (f"{len(new) - left} more are cut off" if left < len(new) else f"stopped by {recorded.stopped_by}")
-        )
+        title = title or _call_told(len(prompt), left, len(new) - left, recorded.stopped_by)
     else:
         prompt, new = ids_of(source), []
-        title = title or f"{len(prompt)} tokens"
+        title = title or ngettext("{n} tokens", "{n} tokens", len(prompt))
     cells = [cell(tokenizer, token_id, "prompt") for token_id in prompt]
     own = _tokens_of(user, prompt, tokenizer) if user else range(0)
     for n in own:
@@ -75,25 +74,33 @@ def token_strip(
         cut = len(prompt) + budget
         cells[cut:] = [("✂", "", "end"), *((text, note, "padding") for text, note, _ in cells[cut:])]
     lines = wrap(cells)
-    alt, below = f"Tokens: {' '.join(text for text, *_ in cells)}", 0.3 if own else 0
+    texts = [text for text, note, style in cells]
+    alt, below = _("Tokens: {tokens}", tokens=" ".join(texts)), 0.3 if own else 0
     if own:
-        alt += f". The user's: {' '.join(cells[n][0] for n in own)}"
+        users = " ".join(texts[n] for n in own)
+        alt = _("Tokens: {tokens}. The user's: {users}", tokens=" ".join(texts), users=users)
     figure, axis = canvas(0.5 + below + 0.48 * len(lines), title, alt, below)
     draw_cells(axis, lines)
     if own:
-        labels = {"special": "special token", "own": "the user's text", "own special": "special token in it"}
-        drawn = {style for *_, style in cells}
+        labels = {"special": _("special token"), "own": _("the user's text"), "own special": _("special token in it")}
+        drawn = {style for text, note, style in cells}
         handles = [Patch(label=label, **STYLES[style]) for style, label in labels.items() if style in drawn]
         figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=SMALLEST, frameon=False)
     return figure
 
 
+def _call_told(prompt: int, new: int, cut: int, reason: str) -> str:
+    if cut:
+        return _("{prompt} prompt tokens + {new} new; {cut} more are cut off", prompt=prompt, new=new, cut=cut)
+    return _("{prompt} prompt tokens + {new} new; stopped by {reason}", prompt=prompt, new=new, reason=reason)
+
+
 def _tokens_of(text: str, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> range:
     """The places of the tokens that hold this text, or a part of it."""
     so_far = [tokenizer.decode(ids[: n + 1], clean_up_tokenization_spaces=False) for n in range(len(ids))]
-    before, found, _ = so_far[-1].partition(text) if so_far else ("", "", "")
+    before, found = so_far[-1].partition(text)[:2] if so_far else ("", "")
     if not found:
-        raise ValueError(f"The text of the user, {short(text, 40)!r}, does not stand in these tokens.")
+        raise ValueError(_("The text of the user, {text!r}, does not stand in these tokens.", text=short(text, 40)))
     first = next(n for n, read in enumerate(so_far) if len(read) > len(before))
     return range(first, next(n for n, read in enumerate(so_far) if read.startswith(before + text)) + 1)
 
@@ -113,9 +120,11 @@ def padding(
     number of unmasked tokens before it, as in transformers' `_prepare_position_ids_for_generation`.
     """
     ids, mask = batch_of(inputs)
-    names = names or [f"row {n}" for n in range(len(ids))]
+    names = names or [_("row {row}", row=n) for n in range(len(ids))]
     if len(names) != len(ids):
-        raise ValueError(f"`names` has one name for each of the {len(ids)} rows, and not {len(names)}.")
+        raise ValueError(
+            _("`names` has one name for each of the {rows} rows, and not {names}.", rows=len(ids), names=len(names))
+        )
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     texts = [visible(tokenizer.decode([i])) for i in ids.flatten().tolist()]
     ends = {i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None}
@@ -126,43 +135,53 @@ def padding(
         for y, pads in enumerate(before)
     ]
     told, names = names, [short(name, NAME) for name in names]
-    columns, widths, size = _fitting(shown, ROOM - 5.5 * max(map(len, names)))
+    columns, widths, size = _fitting(shown, ROOM - 5.5 * max(map(letters, names)))
     edges = [0.0, *accumulate(widths)]
     figure, axis = subplots(figsize=(WIDTH, 0.9 + 0.8 * len(ids)))
     for y, (x, column) in itertools.product(range(len(ids)), enumerate(columns)):
         middle = (edges[x] + edges[x + 1]) / 2
         if column is None:
-            hidden = f"…\n{ids.shape[1] - len(columns) + 1} more\n…"
+            hidden = ngettext("…\n{n} more\n…", "…\n{n} more\n…", ids.shape[1] - len(columns) + 1)
             axis.text(middle, y, hidden, ha="center", va="center", fontsize=SMALLEST)
             continue
         style = "padding" if not mask[y, column] else "read pad" if column < before[y] else "prompt"
         effects = ON_HATCHES if "hatch" in STYLES[style] else []
         left, width = edges[x] + GAP, widths[x] - 2 * GAP
         axis.add_patch(Rectangle((left, y - 0.44), width, 0.88, **STYLES[style]))
-        note = f"mask 1\npos {positions[y, column]}" if mask[y, column] else "mask 0"
+        position = int(positions[y, column])
+        note = _("mask 1\npos {position}", position=position) if mask[y, column] else _("mask 0")
         axis.text(middle, y - 0.24, shown[y][column], ha="center", va="center", family="monospace", fontsize=size,
                   path_effects=effects)  # fmt: skip
         axis.text(middle, y + 0.18, note, ha="center", va="center", fontsize=SMALLEST, path_effects=effects)
     ends_on_pad = int((mask[:, -1] == 0).sum())
-    title = title or (
-        f"{ends_on_pad} of {len(ids)} rows {'ends' if ends_on_pad == 1 else 'end'} on padding: "
-        "what follows continues a pad, not the prompt"
-        if ends_on_pad
-        else "Every row ends on a token of its own: what follows continues the prompt"
-    )
+    if ends_on_pad:
+        title = title or ngettext(
+            "{n} of {rows} rows ends on padding: what follows continues a pad, not the prompt",
+            "{n} of {rows} rows end on padding: what follows continues a pad, not the prompt",
+            ends_on_pad,
+            rows=len(ids),
+        )
+    title = title or _("Every row ends on a token of its own: what follows continues the prompt")
     x_right = edges[-1]
     for y in range(len(ids)):  # the token that new ones follow
         left, right, low, high = edges[-2] + GAP, x_right - GAP, y - 0.44, y + 0.44
         axis.plot([left, right, right, left, left], [low, low, high, high, low], color=BAR_CHOSEN, linewidth=2)
     axis.axvline(x_right, color="black", linewidth=2)
-    axis.text(x_right + 6, (len(ids) - 1) / 2, "new tokens\ngo here →", va="center", fontsize=SMALLEST)
+    axis.text(x_right + 6, (len(ids) - 1) / 2, _("new tokens\ngo here →"), va="center", fontsize=SMALLEST)
     axis.set(xlim=(-6, x_right + 66), ylim=(len(ids) - 0.4, -0.6), xticks=[], yticks=range(len(ids)))
     axis.set_yticklabels(names, fontsize=SMALLEST)
     no_frame(axis)
     rows = list(zip(told, mask.tolist(), before, strict=True))
-    alt = (f"{name} has {sum(map(bool, row))} tokens and {row.count(0)} pads" for name, row, _ in rows)
-    read = [f"; {name}: {sum(row[:n])} pads are read as text" for name, row, n in rows if any(row[:n])]
-    return titled(figure, title, f"A grid of tokens: {', '.join(alt)}{''.join(read)}.")
+    alt = ", ".join(
+        _("{name} has {tokens} tokens and {pads} pads", name=name, tokens=sum(row), pads=row.count(0))
+        for name, row, n in rows
+    )
+    read = [
+        ngettext("{name}: {n} pads are read as text", "{name}: {n} pads are read as text", sum(row[:n]), name=name)
+        for name, row, n in rows
+        if any(row[:n])
+    ]
+    return titled(figure, title, _("A grid of tokens: {rows}.", rows="; ".join([alt, *read])))
 
 
 def _fitting(shown: list[list[str]], room: float) -> tuple[list[int | None], list[float], int]:
