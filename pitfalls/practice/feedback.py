@@ -1,11 +1,11 @@
 """What exercises share: an answer is checked in its own cell, and what comes back speaks to a person.
 
-    @exercise("04", "Exactly one sentence")
+    @exercise("04", N_("Exactly one sentence"))
     def one_sentence(answer, model, tokenizer) -> str:
         ids = run(answer, model, tokenizer, "Once upon a time")
         if …:
-            raise Hint("The prompt is still in it: cut off the first `prompt_length` tokens.")
-        return "The answer is one sentence, and nothing of the prompt."
+            raise Hint(_("The prompt is still in it: cut off the first `prompt_length` tokens."))
+        return _("The answer is one sentence, and nothing of the prompt.")
 
 A checker raises `Hint` for a wrong answer and returns what a right one has proved.
 """
@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 
-from pitfalls.practice.tasks import SIGNS, mark, tasks
+from pitfalls.language import N_, _, html_language, right_to_left
+from pitfalls.practice.tasks import SIGNS, directed, mark, tasks
 
 COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
-NOT_YET = "Not yet: replace the dots, and run the cell again."
+NOT_YET = N_("Not yet: replace the dots, and run the cell again.")
 
 
 class Hint(Exception):
@@ -39,13 +40,11 @@ class Feedback:
     text: str
 
     def __repr__(self) -> str:
-        return f"{SIGNS[self.state]} {self.text}"
+        return directed(f"{SIGNS[self.state]} {self.text}")
 
     def _repr_html_(self) -> str:
-        return (
-            f'<div style="border-left: 4px solid {COLOURS[self.state]}; padding: 4px 10px; white-space: pre-wrap">'
-            f"<b>{SIGNS[self.state]}</b> {_with_code(self.text)}</div>"
-        )
+        style = f"border-inline-start: 4px solid {COLOURS[self.state]}; padding: 4px 10px; white-space: pre-wrap"
+        return f'<div{html_language()} style="{style}"><b>{SIGNS[self.state]}</b> {_with_code(self.text)}</div>'
 
 
 def exercise(lesson: str, title: str) -> Callable[[Callable[..., str]], Callable[..., Feedback]]:
@@ -57,16 +56,17 @@ def exercise(lesson: str, title: str) -> Callable[[Callable[..., str]], Callable
         @wraps(check)
         def checked(*answer, **context) -> Feedback:
             if any(is_stub(part) for part in answer):
-                return Feedback("not yet", NOT_YET)
+                return Feedback("not yet", _(NOT_YET))
             try:
                 proved = check(*answer, **context)
             except Hint as hint:
                 return Feedback("not quite", str(hint))
             except Exception as error:  # an answer of a kind that nobody thought of
-                wanted = (check.__doc__ or "").strip().splitlines()[0]
-                return Feedback("not quite", f"Expected: {wanted} Checking yours ended in {named(error)}.")
+                wanted = _((check.__doc__ or "").strip().splitlines()[0])
+                ended = _("Expected: {wanted} Checking yours ended in {error}.", wanted=wanted, error=named(error))
+                return Feedback("not quite", ended)
             mark((lesson, check.__name__))
-            return Feedback("right", f"Right. {proved}")
+            return Feedback("right", _("Right. {proved}", proved=proved))
 
         return checked
 
@@ -74,23 +74,29 @@ def exercise(lesson: str, title: str) -> Callable[[Callable[..., str]], Callable
 
 
 def run(function: Callable, *arguments, **keywords) -> Any:
-    """What the reader's function returns; what it raises becomes a hint that shows the line."""
+    """What the reader's function returns; what it raises becomes a hint that shows the line, and is its `__cause__`."""
     if not callable(function):
-        raise Hint(f"Expected a function; this is {_shown(function)}.")
+        raise Hint(_("Expected a function; this is {value}.", value=_shown(function)))
     try:
         return function(*arguments, **keywords)
     except Exception as error:
         lines = [frame.line for frame in traceback.extract_tb(error.__traceback__)[1:] if frame.line]
-        where = f", in the line\n    {lines[0]}" if lines else ""
+        if lines:
+            told = _("Your function stopped with {error}, in the line", error=named(error)) + f"\n    {lines[0]}"
+        else:
+            told = _("Your function stopped with {error}", error=named(error))
         if "out of range in self" in str(error):  # PyTorch says no more than that
-            where += (
-                "\nAn id is larger than the vocabulary. Take one position first, as in logits[0, -1], then argmax()."
+            told += "\n" + _(
+                "An id is larger than the vocabulary. Take one position first, as in logits[0, -1], then argmax()."
             )
-        raise Hint(f"Your function stopped with {named(error)}{where}") from None
+        raise Hint(told) from error
 
 
 def equal(answer: Any, expected: Any, what: str, hints: Mapping[Any, str] | None = None) -> None:
-    """Raise a hint unless they are equal: the one meant for this answer, else what was expected and what came."""
+    """Raise a hint unless they are equal: the one meant for this answer, else what was expected and what came.
+
+    `what` is said as it comes, already translated; `hints` are looked up here.
+    """
     given = answer.tolist() if isinstance(answer, torch.Tensor) else answer
     wanted = expected.tolist() if isinstance(expected, torch.Tensor) else expected
     try:
@@ -101,8 +107,8 @@ def equal(answer: Any, expected: Any, what: str, hints: Mapping[Any, str] | None
         return
     for wrong, hint in (hints or {}).items():
         if given == wrong:
-            raise Hint(hint)
-    raise Hint(f"Expected {what}: {_shown(wanted)}. Came: {_shown(given)}.")
+            raise Hint(_(hint))
+    raise Hint(_("Expected {what}: {wanted}. Came: {given}.", what=what, wanted=_shown(wanted), given=_shown(given)))
 
 
 def is_stub(answer: Any) -> bool:
@@ -128,14 +134,19 @@ def named(error: BaseException) -> str:
 
 def as_code(text: str) -> str:
     """A block of code on a page, whose own style may know none."""
-    return f'<pre style="font-family: monospace; line-height: 1.4; background: none">{escape(text)}</pre>'
+    return f'<pre{_direction()} style="font-family: monospace; line-height: 1.4; background: none">{escape(text)}</pre>'
 
 
 def _with_code(text: str) -> str:
     """What stands between backticks, or in a line that is indented as code is, in the letters of code."""
-    code = r'<code style="font-family: monospace; background: none">\1</code>'
+    code = rf'<code{_direction()} style="font-family: monospace; background: none">\1</code>'
     lines = escape(text).splitlines()
     return "\n".join(re.sub("(.+)" if line[:4] == "    " else "`([^`]+)`", code, line) for line in lines)
+
+
+def _direction() -> str:
+    """The attribute of code, which runs from left to right among words of any language."""
+    return ' dir="ltr"' if right_to_left() else ""
 
 
 def _shown(value: Any, most: int = 200) -> str:

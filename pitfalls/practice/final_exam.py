@@ -15,19 +15,20 @@ from typing import Any, NamedTuple
 from IPython import get_ipython
 
 import pitfalls
+from pitfalls.language import N_, _, html_language, ngettext
 from pitfalls.practice.feedback import Feedback, as_code, named
-from pitfalls.practice.tasks import mark, tasks
+from pitfalls.practice.tasks import directed, mark, tasks
 from pitfalls.silence import silenced
 
 MISTAKES = 7
 QUESTIONS = ["What is the capital of Japan?", "Give me three names for a cat."]
 BEGINNING = "Once upon a time"
-OPENED = (
+OPENED = N_(
     "The program is in this cell now, or in a new one below it: fix it there, and run that cell as often as you like. "
     "Where neither has happened, copy it from above, and add the line `exam.check(load, answer, story)`."
 )
 KEY = ("08", "exam")
-tasks[KEY] = "The final exam"
+tasks[KEY] = N_("The final exam")
 PROGRAM = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -120,13 +121,22 @@ class Exam:
         """Put the program, and the check as its last line, where this cell stands; Colab adds a cell below it."""
         if shell := get_ipython():
             shell.set_next_input(f"{self.program}\nexam.check(load, answer, story)", replace=True)
-        return Feedback("not yet", OPENED)
+        return Feedback("not yet", _(OPENED))
 
     def __repr__(self) -> str:
-        return f"Exam {self.seed}: {len(self.mistakes)} mistakes\n\n{self.program}"
+        mistakes = len(self.mistakes)
+        head = ngettext("Exam {seed}: {n} mistake", "Exam {seed}: {n} mistakes", mistakes, seed=self.seed)
+        return f"{directed(head)}\n\n{self.program}"
 
     def _repr_html_(self) -> str:
-        head = f"<b>Exam {self.seed}</b>: this program has {len(self.mistakes)} mistakes. The next cell opens it."
+        head = ngettext(
+            "<b>Exam {seed}</b>: this program has {n} mistake. The next cell opens it.",
+            "<b>Exam {seed}</b>: this program has {n} mistakes. The next cell opens it.",
+            len(self.mistakes),
+            seed=self.seed,
+        )
+        if attributes := html_language():
+            head = f"<div{attributes}>{head}</div>"
         return head + as_code(self.program)
 
     def check(self, load: Any, answer: Any, story: Any) -> Feedback:
@@ -135,20 +145,33 @@ class Exam:
         A mistake in a function that stops with an error counts as open: another one may hide it.
         """
         if any(function is ... for function in (load, answer, story)):
-            return Feedback("not yet", "Take the program into this cell, fix it, and run the cell again.")
+            return Feedback("not yet", _("Take the program into this cell, fix it, and run the cell again."))
         found, stopped, answers, written = _run(load, answer, story)
         open_ = [m for m in self.mistakes if m.rule in found or m.where in stopped or "load" in stopped]
-        score = f"{len(self.mistakes) - len(open_)} of {len(self.mistakes)}"
+        score = {"fixed": len(self.mistakes) - len(open_), "mistakes": len(self.mistakes)}
         if open_:
-            lines = [f"{name} stopped with {error}" for name, error in stopped.items()]
-            lines += [f"something from lesson {lesson_of(m)}, in {m.where}" for m in open_ if m.where not in stopped]
-            return Feedback("not quite", f"{score} fixed. Still open:\n" + "\n".join(f"  - {line}" for line in lines))
+            left = [(lesson_of(m), m.where) for m in open_ if m.where not in stopped]
+            lines = [_("{fixed} of {mistakes} fixed. Still open:", **score)]
+            lines += [f"  - {line}" for line in stopped.values()]
+            lines += [
+                "  - " + _("something from lesson {lesson}, in {function}", lesson=n, function=f) for n, f in left
+            ]
+            return Feedback("not quite", "\n".join(lines))
         if [text.strip() for text in answers] != [text.strip() for text in written]:
-            return Feedback("not quite", f"{score} fixed, but the model wrote {written}, and came {answers}.")
+            told = _(
+                "{fixed} of {mistakes} fixed, but the model wrote {written}, and came {answers}.",
+                **score,
+                written=written,
+                answers=answers,
+            )
+            return Feedback("not quite", told)
         if "Tokyo" not in answers[0]:
-            return Feedback("not quite", f"{score} fixed, but the first answer is {answers[0]!r}.")
+            told = _("{fixed} of {mistakes} fixed, but the first answer is {answer!r}.", **score, answer=answers[0])
+            return Feedback("not quite", told)
         mark(KEY)
-        return Feedback("right", f"{score}. Your program answers: {answers[0]!r}")
+        return Feedback(
+            "right", _("{fixed} of {mistakes}. Your program answers: {answer!r}", **score, answer=answers[0])
+        )
 
 
 def lesson_of(mistake: Mistake) -> int:
@@ -163,14 +186,14 @@ def exam(seed: int | None = None) -> Exam:
 
 
 def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], dict[str, str], list[str], list[str]]:
-    """The rules found, the functions that stopped with their errors, the answers, and what the model wrote for them."""
+    """The rules found, what to say of each function that stopped, the answers, and what the model wrote for them."""
     found: set[str] = set()
     stopped: dict[str, str] = {}
     answers, written = [""], list[str]()
     try:
         model, tokenizer = load(pitfalls.fetch_model())
     except Exception as error:
-        return found, {"load": named(error)[:200]}, answers, written
+        return found, {"load": _stopped("load", error)}, answers, written
     calls_of = {
         "answer": lambda: answer(model, tokenizer, QUESTIONS),
         "story": lambda: story(model, tokenizer, BEGINNING),
@@ -181,12 +204,16 @@ def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], d
                 warnings.simplefilter("ignore")
                 result = call()
             if not calls:
-                stopped[name] = "no call of generate"
+                stopped[name] = _("{function} stopped with no call of generate", function=name)
         except Exception as error:
-            stopped[name] = named(error)[:200]
+            stopped[name] = _stopped(name, error)
         else:
             if name == "answer":
                 answers = [str(text) for text in result] if isinstance(result, (list, tuple)) else [str(result)]
                 written = [row.new_text for call in calls for row in call.rows]
         found |= calls.report.rules
     return found, stopped, answers, written
+
+
+def _stopped(function: str, error: Exception) -> str:
+    return _("{function} stopped with {error}", function=function, error=named(error)[:200])

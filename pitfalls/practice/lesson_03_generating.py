@@ -4,23 +4,28 @@ from math import isclose
 
 import torch
 
+from pitfalls.language import N_, _
 from pitfalls.practice.feedback import Hint, equal, exercise, run
 from pitfalls.practice.prediction import question
 
 question(
     "03",
-    "One call of the model: what shape does its answer have?",
+    N_("One call of the model: what shape does its answer have?"),
     """answer = model(**inputs)
 tuple(answer.logits.shape)""",
     {
-        (1, 9): "That would be the prompt with one more token. The model chooses no token; that is for us to do.",
-        (8, 49152): "Almost: there is one more dimension in front, for the texts of a batch.",
-        (1, 28): "The prompt and 20 new tokens: that is what `generate` returns. This is one call of the model itself.",
+        (1, 9): N_("That would be the prompt with one more token. The model chooses no token; that is for us to do."),
+        (8, 49152): N_("Almost: there is one more dimension in front, for the texts of a batch."),
+        (1, 28): N_(
+            "The prompt and 20 new tokens: that is what `generate` returns. This is one call of the model itself."
+        ),
         (
             1,
             49152,
-        ): "One score for each token of the vocabulary, but at one position only. The model answers at all of them.",
-        (1, 8, 49152): "At each of the 8 positions, one score for each token of the vocabulary.",
+        ): N_(
+            "One score for each token of the vocabulary, but at one position only. The model answers at all of them."
+        ),
+        (1, 8, 49152): N_("At each of the 8 positions, one score for each token of the vocabulary."),
     },
 )
 
@@ -29,11 +34,11 @@ BUDGETS = {"A list of colors: red, blue": 2, "What is the capital of Japan?": 2}
 TEXTS = ["The capital of Japan is Tokyo.", "A list of colors: red, blue"]
 
 
-@exercise("03", "The greedy loop")
+@exercise("03", N_("The greedy loop"))
 def greedy_loop(answer, model, tokenizer) -> str:
     """a function that returns ids of shape (1, tokens), equal to those of generate."""
     if "generate" in getattr(getattr(answer, "__code__", None), "co_names", ()):
-        raise Hint("This calls generate. Write the loop that is inside it: model(ids), choose, append, stop.")
+        raise Hint(_("This calls generate. Write the loop that is inside it: model(ids), choose, append, stop."))
     for prompt, most in BUDGETS.items():
         given = _ids(run(answer, model, tokenizer, prompt, most))
         inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
@@ -42,21 +47,21 @@ def greedy_loop(answer, model, tokenizer) -> str:
             ids = inputs["input_ids"]
             _explain(given, expected, ids[0].tolist(), most)
             _took_the_first_row(given, ids, model)
-            equal(given, expected, f"the ids for {prompt!r} with at most {most} new tokens")
-    return "The same ids as generate: your loop chooses, appends, and stops at the end token or at the budget."
+            equal(given, expected, _("the ids for {prompt!r} with at most {n} new tokens", prompt=prompt, n=most))
+    return _("The same ids as generate: your loop chooses, appends, and stops at the end token or at the budget.")
 
 
 def _ids(given) -> list[int]:
     if isinstance(given, str):
-        raise Hint("This is text. Return the ids; decoding comes after the loop.")
+        raise Hint(_("This is text. Return the ids; decoding comes after the loop."))
     if given is None:
-        raise Hint("Your function returns nothing: its last line is `return ids`.")
+        raise Hint(_("Your function returns nothing: its last line is `return ids`."))
     try:
         ids = torch.as_tensor(given)
     except Exception:
         ids = torch.tensor(0)
     if ids.ndim not in (1, 2) or (ids.ndim == 2 and len(ids) != 1):
-        raise Hint(f"Return the ids as a tensor of shape (1, tokens). Came: {type(given).__name__}.")
+        raise Hint(_("Return the ids as a tensor of shape (1, tokens). Came: {kind}.", kind=type(given).__name__))
     return ids.flatten().tolist()
 
 
@@ -65,25 +70,28 @@ def _explain(given: list[int], expected: list[int], prompt: list[int], most: int
     start = len(prompt)
     ended = len(expected) < start + most
     if given == prompt and not ended:
-        raise Hint("Only the prompt came back: append the chosen id to `ids` with torch.cat.")
+        raise Hint(_("Only the prompt came back: append the chosen id to `ids` with torch.cat."))
     if given == expected[start:]:
-        raise Hint("These are only the new tokens. generate returns the prompt too.")
+        raise Hint(_("These are only the new tokens. generate returns the prompt too."))
     if ended and given == expected[:-1]:
-        raise Hint("The end token is missing: append it first, then stop.")
+        raise Hint(_("The end token is missing: append it first, then stop."))
     if ended and given[: len(expected)] == expected:
-        raise Hint("The loop continues after the end token: stop when the chosen id is tokenizer.eos_token_id.")
+        raise Hint(_("The loop continues after the end token: stop when the chosen id is tokenizer.eos_token_id."))
     if given[: len(expected)] == expected or given == expected[:-1]:
-        raise Hint(f"{most} new tokens were allowed, and {len(given) - start} came: count the steps again.")
+        came = len(given) - start
+        raise Hint(_("{most} new tokens were allowed, and {came} came: count the steps again.", most=most, came=came))
 
 
 def _took_the_first_row(given: list[int], ids: torch.Tensor, model) -> None:
     with torch.no_grad():
         first = model(ids).logits[0, 0].argmax().item()
     if given[ids.shape[1] : ids.shape[1] + 1] == [first]:
-        raise Hint("This token follows the first word of the prompt. The next one is in the last row: logits[0, -1].")
+        raise Hint(
+            _("This token follows the first word of the prompt. The next one is in the last row: logits[0, -1].")
+        )
 
 
-@exercise("03", "How probable is a text")
+@exercise("03", N_("How probable is a text"))
 def text_probability(answer, model, tokenizer) -> str:
     """a function that returns one number, the logarithm of a probability."""
     for text in TEXTS:
@@ -97,8 +105,9 @@ def text_probability(answer, model, tokenizer) -> str:
         for value, hint in _slips(output.logits[0].float(), ids[0], expected):
             if isclose(given, value, rel_tol=0.005):
                 raise Hint(hint)
-        raise Hint(f"Expected the log-probability of {text!r}: {expected:.3f}. Came: {given:.3f}.")
-    return (
+        values = {"text": text, "expected": expected, "given": given}
+        raise Hint(_("Expected the log-probability of {text!r}: {expected:.3f}. Came: {given:.3f}.", **values))
+    return _(
         "Both texts get the number that the model's own loss stands for. Now you can ask which of two texts it prefers."
     )
 
@@ -107,9 +116,10 @@ def _number(given) -> float:
     if isinstance(given, torch.Tensor) and given.numel() == 1:
         return given.item()
     if isinstance(given, torch.Tensor):
-        raise Hint(f"Return one number: sum over the tokens. Came: a tensor of shape {tuple(given.shape)}.")
+        shape = tuple(given.shape)
+        raise Hint(_("Return one number: sum over the tokens. Came: a tensor of shape {shape}.", shape=shape))
     if not isinstance(given, (int, float)):
-        raise Hint(f"Return one number. Came: {type(given).__name__}.")
+        raise Hint(_("Return one number. Came: {kind}.", kind=type(given).__name__))
     return float(given)
 
 
@@ -118,16 +128,19 @@ def _slips(logits: torch.Tensor, ids: torch.Tensor, expected: float) -> list[tup
     following = ids[1:, None]
     scores = logits.log_softmax(-1)
     across = logits[:-1].log_softmax(0).gather(1, following).sum().item()
-    shift = "Each row of scores is about the next token: take logits[0, :-1] with ids[0, 1:]."
+    shift = _("Each row of scores is about the next token: take logits[0, :-1] with ids[0, 1:].")
     count = len(following)
     return [
-        (-expected, "The sign: the logarithm of a probability is never above 0."),
-        (expected / count, "This is the mean over the tokens. The logarithms are added up."),
-        (-expected / count, "This is the loss: the mean with the sign changed. Add up the logarithms instead."),
-        (torch.tensor(expected).exp().item(), "This is the probability itself. Return its logarithm."),
+        (-expected, _("The sign: the logarithm of a probability is never above 0.")),
+        (expected / count, _("This is the mean over the tokens. The logarithms are added up.")),
+        (-expected / count, _("This is the loss: the mean with the sign changed. Add up the logarithms instead.")),
+        (torch.tensor(expected).exp().item(), _("This is the probability itself. Return its logarithm.")),
         (scores.gather(1, ids[:, None]).sum().item(), shift),
         (scores[1:].gather(1, following).sum().item(), shift),
-        (scores[:-1].exp().gather(1, following).sum().item(), "Probabilities of steps aren't added. Add logarithms."),
-        (logits[:-1].gather(1, following).sum().item(), "These are raw scores: take log_softmax of them first."),
-        (across, "The softmax runs over the tokens of the text. It belongs over the vocabulary: dim=-1."),
+        (
+            scores[:-1].exp().gather(1, following).sum().item(),
+            _("Probabilities of steps aren't added. Add logarithms."),
+        ),
+        (logits[:-1].gather(1, following).sum().item(), _("These are raw scores: take log_softmax of them first.")),
+        (across, _("The softmax runs over the tokens of the text. It belongs over the vocabulary: dim=-1.")),
     ]

@@ -8,22 +8,27 @@ import torch
 from jinja2.exceptions import TemplateError
 
 from pitfalls.inspector.watching import watch
+from pitfalls.language import N_, _
 from pitfalls.practice.feedback import Hint, equal, exercise, run
 from pitfalls.practice.prediction import question
 
 question(
     "07",
-    "What does the model answer?",
+    N_("What does the model answer?"),
     """asked = tokenizer("What is the capital of Japan?", return_tensors="pt").to(model.device)
 ids = model.generate(**asked, max_new_tokens=40)[0, asked["input_ids"].shape[1] :]
 tokenizer.decode(ids, skip_special_tokens=True) or "nothing at all"
 """,
     {
-        "The capital of Japan is Tokyo.": "It knows that, but says so only when asked in the form of its training.",
-        "Tokyo": "One word would be enough for a person. This model was trained on whole sentences, in a fixed form.",
-        "What is the capital of China?": "A list of questions is a way to continue such a text. A model that was "
-        "trained on conversations has another one.",
-        "nothing at all": "A bare question looks like a finished turn, so the likeliest next token ends it.",
+        "The capital of Japan is Tokyo.": N_("It knows that, but says so only when asked in the form of its training."),
+        "Tokyo": N_(
+            "One word would be enough for a person. This model was trained on whole sentences, in a fixed form."
+        ),
+        "What is the capital of China?": N_(
+            "A list of questions is a way to continue such a text. A model that was "
+            "trained on conversations has another one."
+        ),
+        N_("nothing at all"): N_("A bare question looks like a finished turn, so the likeliest next token ends it."),
     },
 )
 
@@ -34,14 +39,16 @@ SYSTEM = {"role": "system", "content": "Answer in one word."}
 CHATS = [[HELLO], TURNS, [SYSTEM, HELLO], [SYSTEM, *TURNS]]
 QUESTION = "What is the capital of Spain?"
 CAUSES = {
-    "the budget was too small": "A larger budget changes nothing: the model stops of its own will, at its first token.",
-    "the model does not know it": "Through the template it does answer. Only the form of the prompt was different.",
-    "the answer was cut off": "Only the end token was written, so there was no answer to cut off.",
+    "the budget was too small": N_(
+        "A larger budget changes nothing: the model stops of its own will, at its first token."
+    ),
+    "the model does not know it": N_("Through the template it does answer. Only the form of the prompt was different."),
+    "the answer was cut off": N_("Only the end token was written, so there was no answer to cut off."),
     "a bare question looks like a finished turn": "",
 }
 
 
-@exercise("07", "A chat template by hand")
+@exercise("07", N_("A chat template by hand"))
 def template_by_hand(answer, tokenizer) -> str:
     """a function that returns the text of a chat, with the generation prompt."""
     for messages in CHATS:
@@ -51,10 +58,10 @@ def template_by_hand(answer, tokenizer) -> str:
             continue
         text = run(answer, copy.deepcopy(messages))
         if not isinstance(text, str):
-            raise Hint(f"Return the text, a str. Came: {type(text).__name__}.")
+            raise Hint(_("Return the text, a str. Came: {kind}.", kind=type(text).__name__))
         if text != expected:
             _explain_text(text, expected, messages, tokenizer)
-    return "Four chats, with and without a system turn, and each is what apply_chat_template writes."
+    return _("Four chats, with and without a system turn, and each is what apply_chat_template writes.")
 
 
 def _text(tokenizer, messages, prompt=True) -> str:
@@ -64,33 +71,39 @@ def _text(tokenizer, messages, prompt=True) -> str:
 def _explain_text(text, expected, messages, tokenizer) -> None:
     end, given_system = tokenizer.eos_token, messages[0]["role"] == "system"
     if text == expected.replace(f"{end}\n", end):
-        raise Hint(f"After {end} a new line begins: add \\n.")
+        raise Hint(_("After {end} a new line begins: add \\n.", end=end))
     if text == _text(tokenizer, messages, prompt=False):
-        raise Hint("The generation prompt is missing: at the end the header of the assistant's turn is opened.")
+        raise Hint(_("The generation prompt is missing: at the end the header of the assistant's turn is opened."))
     if text.strip() == expected.strip():
-        raise Hint("Only white space is missing or too much, at the beginning or the end. The header ends in \\n.")
+        raise Hint(_("Only white space is missing or too much, at the beginning or the end. The header ends in \\n."))
     if not given_system and text.strip() and expected.endswith(text.strip("\n") + "\n"):
-        raise Hint("There is no system message in this chat: then the template writes one of its own, word for word.")
+        raise Hint(
+            _("There is no system message in this chat: then the template writes one of its own, word for word.")
+        )
     if given_system and text.endswith(expected):
-        raise Hint("This chat has its own system message, so the template adds none: here there are two.")
+        raise Hint(_("This chat has its own system message, so the template adds none: here there are two."))
     same = len(os.path.commonprefix([text, expected]))
-    after = f"after {expected[max(0, same - 25) : same]!r} " if same else ""
-    raise Hint(f"Expected {after}this: {expected[same : same + 40]!r}. Came: {text[same : same + 40]!r}.")
+    differ = {"wanted": expected[same : same + 40], "came": text[same : same + 40]}
+    if not same:
+        raise Hint(_("Expected this: {wanted!r}. Came: {came!r}.", **differ))
+    before = expected[max(0, same - 25) : same]
+    raise Hint(_("Expected after {before!r} this: {wanted!r}. Came: {came!r}.", before=before, **differ))
 
 
-@exercise("07", "Why this model answers nothing")
+@exercise("07", N_("Why this model answers nothing"))
 def why_nothing(answer, model, tokenizer) -> str:
     """a dict with two probabilities and a cause."""
     keys = ["raw text", "template", "cause"]
     if not isinstance(answer, dict) or set(answer) != set(keys):
-        raise Hint(f"Expected a dict with the keys {keys}; keep those of the stub.")
+        raise Hint(_("Expected a dict with the keys {keys}; keep those of the stub.", keys=keys))
     given = {}
     for key in keys[:2]:
         try:
             value = answer[key]
             given[key] = float(value.detach() if isinstance(value, torch.Tensor) else value)
         except (TypeError, ValueError, RuntimeError):
-            raise Hint(f"{key}: expected one number. Came: {answer[key]!r}."[:300]) from None
+            told = _("{key}: expected one number. Came: {given!r}.", key=key, given=answer[key])
+            raise Hint(told[:300]) from None
     ask = [{"role": "user", "content": QUESTION}]
     raw = _end_chances(model, tokenizer, tokenizer(QUESTION, return_tensors="pt"))
     half, whole = (
@@ -99,10 +112,15 @@ def why_nothing(answer, model, tokenizer) -> str:
     _compare_chance("raw text", given["raw text"], raw[-1].item(), {"place": raw[0].item(), "swapped": whole})
     _compare_chance("template", given["template"], whole, {"half": half, "swapped": raw[-1].item()})
     if answer["cause"] not in list(CAUSES):
-        raise Hint(f"Choose a cause of these four: {list(CAUSES)}. Came: {answer['cause']!r}.")
-    if CAUSES[answer["cause"]]:
-        raise Hint(f"Not because {answer['cause']}. {CAUSES[answer['cause']]}")
-    return f"The end token had {raw[-1]:.0%} after the raw text, and {whole:.1g} once the assistant's turn was opened."
+        causes = list(CAUSES)
+        raise Hint(_("Choose a cause of these four: {causes}. Came: {given!r}.", causes=causes, given=answer["cause"]))
+    if wrong := CAUSES[answer["cause"]]:
+        raise Hint(_("Not because {cause}. {said}", cause=answer["cause"], said=_(wrong)))
+    return _(
+        "The end token had {raw:.0%} after the raw text, and {template:.1g} once the assistant's turn was opened.",
+        raw=raw[-1],
+        template=whole,
+    )
 
 
 def _inputs(tokenizer, messages, prompt=True):
@@ -118,25 +136,38 @@ def _end_chances(model, tokenizer, inputs) -> torch.Tensor:
 
 def _compare_chance(key, given, expected, wrong) -> None:
     hints = {
-        "place": "that is the chance after the first token of the prompt: look at the last one, logits[0, -1].",
-        "swapped": "the two numbers are swapped.",
-        "half": "add_generation_prompt=True is missing: the assistant's turn isn't opened.",
+        "place": N_(
+            "{key}: that is the chance after the first token of the prompt: look at the last one, logits[0, -1]."
+        ),
+        "swapped": N_("{key}: the two numbers are swapped."),
+        "half": N_("{key}: add_generation_prompt=True is missing: the assistant's turn isn't opened."),
     }
     if isclose(given, expected, rel_tol=0.02) or (0 <= given < 1e-5 and expected < 1e-5 and "place" not in wrong):
         return
     if not 0 <= given <= 1:
-        percent = isclose(given, 100 * expected, rel_tol=0.02)
-        kind = "a percentage" if percent else "no probability; use softmax"
-        raise Hint(f"{key}: {given:.4g} is {kind}. Expected a number from 0 to 1.")
+        if isclose(given, 100 * expected, rel_tol=0.02):
+            told = _("{key}: {given:.4g} is a percentage. Expected a number from 0 to 1.", key=key, given=given)
+        else:
+            told = _(
+                "{key}: {given:.4g} is no probability; use softmax. Expected a number from 0 to 1.",
+                key=key,
+                given=given,
+            )
+        raise Hint(told)
     for name, value in wrong.items():
         if isclose(given, value, rel_tol=0.02):
-            raise Hint(f"{key}: {hints[name]}")
+            raise Hint(_(hints[name], key=key))
     raise Hint(
-        f"{key}: expected the end token's probability as the first new token, {expected:.4g}. Came: {given:.4g}."
+        _(
+            "{key}: expected the end token's probability as the first new token, {expected:.4g}. Came: {given:.4g}.",
+            key=key,
+            expected=expected,
+            given=given,
+        )
     )
 
 
-@exercise("07", "A conversation of two turns")
+@exercise("07", N_("A conversation of two turns"))
 def two_turns(answer, model, tokenizer) -> str:
     """a function that returns the four messages of a conversation."""
     first, second = "What is the capital of Japan?", "How many people live in it?"
@@ -145,31 +176,34 @@ def two_turns(answer, model, tokenizer) -> str:
     if not isinstance(messages, list) or not all(
         isinstance(message, dict) and {"role", "content"} <= set(message) for message in messages
     ):
-        raise Hint("Return a list of messages, each a dict with 'role' and 'content'.")
+        raise Hint(_("Return a list of messages, each a dict with 'role' and 'content'."))
     roles = [message["role"] for message in messages]
     if len(messages) > 1 and "assistant" not in roles:
-        raise Hint(f"Whose words are these? The role of an answer is 'assistant'. Came: {roles}.")
-    equal(roles, ["user", "assistant", "user", "assistant"], "messages with these roles")
+        raise Hint(_("Whose words are these? The role of an answer is 'assistant'. Came: {roles}.", roles=roles))
+    equal(roles, ["user", "assistant", "user", "assistant"], _("messages with these roles"))
     for message in messages:
         _look_at_content(message, first, second, tokenizer)
-    equal([messages[0]["content"], messages[2]["content"]], [first, second], "the two questions")
+    equal([messages[0]["content"], messages[2]["content"]], [first, second], _("the two questions"))
     if len(calls) < 2:
-        raise Hint(f"Two answers need two calls of generate with this model. Seen: {len(calls)}.")
+        raise Hint(_("Two answers need two calls of generate with this model. Seen: {calls}.", calls=len(calls)))
     _look_at_prompt(calls[-1], messages, tokenizer)
-    equal(messages[1]["content"].strip(), calls[-2].rows[0].new_text.strip(), "the first answer as it was generated")
-    equal(messages[3]["content"].strip(), calls[-1].rows[0].new_text.strip(), "the second answer as it was generated")
-    return f"The second prompt held the whole conversation, so 'it' was understood: {messages[3]['content'].strip()!r}"
+    one, two = (messages[n]["content"].strip() for n in (1, 3))
+    equal(one, calls[-2].rows[0].new_text.strip(), _("the first answer as it was generated"))
+    equal(two, calls[-1].rows[0].new_text.strip(), _("the second answer as it was generated"))
+    return _("The second prompt held the whole conversation, so 'it' was understood: {answer!r}", answer=two)
 
 
 def _look_at_content(message, first, second, tokenizer) -> None:
     content = message["content"]
     if not isinstance(content, str):
-        raise Hint(f"The content of a message is a str: decode the ids. Came: {type(content).__name__}.")
+        kind = type(content).__name__
+        raise Hint(_("The content of a message is a str: decode the ids. Came: {kind}.", kind=kind))
     if message["role"] == "assistant":
         if first in content or second in content:
-            raise Hint("The prompt is in an answer: decode only the ids after it.")
+            raise Hint(_("The prompt is in an answer: decode only the ids after it."))
         if any(special in content for special in tokenizer.all_special_tokens):
-            raise Hint(f"Special tokens are in the answer {content!r}: decode with skip_special_tokens=True.")
+            told = _("Special tokens are in the answer {text!r}: decode with skip_special_tokens=True.", text=content)
+            raise Hint(told)
 
 
 def _look_at_prompt(call, messages, tokenizer) -> None:
@@ -177,11 +211,11 @@ def _look_at_prompt(call, messages, tokenizer) -> None:
     seen = tokenizer.decode(call.input_ids[0])
     if messages[0]["content"] not in seen:
         raise Hint(
-            "The second call didn't see the first question: the model remembers nothing, so give it all messages."
+            _("The second call didn't see the first question: the model remembers nothing, so give it all messages.")
         )
     if messages[1]["content"].strip() not in seen:
-        raise Hint("The second call didn't see the first answer: append it before you ask again.")
+        raise Hint(_("The second call didn't see the first answer: append it before you ask again."))
     if call.input_ids[0].tolist() == _inputs(tokenizer, messages[:3], prompt=False)["input_ids"][0].tolist():
-        raise Hint("The assistant's turn isn't opened: add_generation_prompt=True.")
+        raise Hint(_("The assistant's turn isn't opened: add_generation_prompt=True."))
     expected = tokenizer.decode(_inputs(tokenizer, messages[:3])["input_ids"][0])
-    equal(seen, expected, "the first three messages, through the template, as the second prompt")
+    equal(seen, expected, _("the first three messages, through the template, as the second prompt"))

@@ -15,15 +15,16 @@ from typing import Any
 
 import traitlets
 
+from pitfalls.language import END, ISOLATE, N_, _, html_language, right_to_left
 from pitfalls.practice.feedback import Feedback, as_code
-from pitfalls.practice.tasks import SIGNS, mark, tasks
+from pitfalls.practice.tasks import SIGNS, directed, mark, tasks
 from pitfalls.silence import silenced
 from pitfalls.widgets.play import Play, module
 
 WORDS = {
-    "working": "running the code …",
-    "answer": "Answer",
-    "needs_notebook": "The answer is what the code gives: to choose, run this cell in a notebook.",
+    "working": N_("running the code …"),
+    "answer": N_("Answer"),
+    "needs_notebook": N_("The answer is what the code gives: to choose, run this cell in a notebook."),
 }
 
 
@@ -55,11 +56,11 @@ class Prediction(Play):
     chosen = traitlets.Int(-1).tag(sync=True)
 
     def __init__(self, asked: Question, names: dict):
-        self.question, self.code, self.choices, self.names = asked.text, asked.code, asked.choices, names
+        self.question, self.code, self.choices, self.names = _(asked.text), asked.code, asked.choices, names
         self.key = asked.key
         self.told: list[Feedback] = []  # of each choice, once the code has run
-        super().__init__(WORDS)
-        self.on_msg(lambda _, clicked, __: self._run(lambda: self._click(clicked["choose"])))
+        super().__init__({name: _(words) for name, words in WORDS.items()})
+        self.on_msg(lambda _widget, clicked, _buffers: self._run(lambda: self._click(clicked["choose"])))
 
     def answer(self) -> Any:
         """What the code gives; it runs once."""
@@ -80,14 +81,21 @@ class Prediction(Play):
         try:
             answer = self.answer()
         except Exception as error:
-            hint = "Run the cells above first." if isinstance(error, NameError) else "Is the code above unchanged?"
-            return Feedback("not yet", f"The code stopped with {type(error).__name__}: {error}. {hint}")
+            said = f"{type(error).__name__}: {error}"
+            told = _("The code stopped with {error}.", error=said)
+            lost = isinstance(error, NameError)
+            hint = _("Run the cells above first.") if lost else _("Is the code above unchanged?")
+            return Feedback("not yet", f"{told} {hint}")
         if answer not in self.choices:
-            text = f"The code gives {answer!r} here, which is none of the choices: they are about the embedded model."
+            text = _(
+                "The code gives {answer!r} here, which is none of the choices: they are about the embedded model.",
+                answer=answer,
+            )
             return Feedback("not quite", text)
+        words = {"choice": _label(choice), "said": _(self.choices[choice])}
         if choice == answer:
-            return Feedback("right", f"Right: {choice}. {self.choices[choice]}")
-        return Feedback("not quite", f"Not {choice}: {self.choices[choice]} Think again, or run on and see.")
+            return Feedback("right", _("Right: {choice}. {said}", **words))
+        return Feedback("not quite", _("Not {choice}: {said} Think again, or run on and see.", **words))
 
     def _tell(self) -> None:
         self.told = [self._say(choice) for choice in self.choices]
@@ -98,24 +106,30 @@ class Prediction(Play):
 
     def _data(self) -> dict[str, Any]:
         feedback = [{"state": said.state, "sign": SIGNS[said.state], "text": said.text} for said in self.told]
-        choices = list(map(str, self.choices))
+        choices = list(map(_label, self.choices))
         return {"question": self.question, "code": self.code, "choices": choices, "feedback": feedback}
 
     def _saved(self) -> dict[str, str]:
         if os.environ.get("PITFALLS_SAVING"):
             self._run(self._tell)
-        choices = "".join(f"<li>{escape(str(choice))}</li>" for choice in self.choices)
+        labels, attributes = list(map(_label, self.choices)), html_language()
+        choices = "".join(f"<li>{escape(label)}</li>" for label in labels)
         right = next((said for said in self.told if said.state == "right"), None)
-        answer = f"<details><summary>{WORDS['answer']}</summary>{right._repr_html_()}</details>" if right else ""
-        still = f"<p><b>{escape(self.question)}</b></p>{as_code(self.code)}<ul>{choices}</ul>{answer}"
-        words = "\n".join([self.question, self.code, *(f"( ) {choice}" for choice in self.choices)])
+        folded = f"<summary>{self.words['answer']}</summary>{right._repr_html_()}" if right else ""
+        answer = f"<details{attributes}>{folded}</details>" if right else ""
+        asked = f"<p{attributes}><b>{escape(self.question)}</b></p>"
+        still = f"{asked}{as_code(self.code)}<ul{attributes}>{choices}</ul>{answer}"
+        words = "\n".join([directed(self.question), self.code, *(directed(f"( ) {label}") for label in labels)])
         return {"text/html": self._page(still), "text/plain": words}
 
 
 def question(lesson: str, text: str, code: str, choices: Mapping[Any, str]) -> Question:
-    """The prediction of a lesson. `choices` maps each possible value of the code's last line to what is said of it."""
+    """The prediction of a lesson. `choices` maps each possible value of the code's last line to what is said of it.
+
+    The text, what is said, and those values that are words for the reader are marked for translation.
+    """
     asked = questions[lesson] = Question(lesson, text, code.strip(), dict(choices))
-    tasks[asked.key] = f"Predict: {text}"
+    tasks[asked.key] = text
     return asked
 
 
@@ -125,8 +139,16 @@ def predict(lesson: str) -> Prediction:
     The code sees the notebook's names, and leaves them as they are. Raises `ValueError` for a lesson without one.
     """
     if lesson not in questions:
-        raise ValueError(f"There is no prediction for {lesson!r}; lessons are written as in predict('04').")
+        raise ValueError(
+            _("There is no prediction for {lesson!r}; lessons are written as in predict('04').", lesson=lesson)
+        )
     return Prediction(questions[lesson], sys._getframe(1).f_globals)
+
+
+def _label(choice: Any) -> str:
+    """A choice as it is shown; numbers and signs keep their own order among words that run from right to left."""
+    label = _(choice) if isinstance(choice, str) else str(choice)
+    return f"{ISOLATE}{label}{END}" if right_to_left() else label
 
 
 def _last_value(code: str, names: dict) -> Any:

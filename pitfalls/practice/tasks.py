@@ -10,6 +10,7 @@ It holds the names of what is done, and nothing is sent anywhere. Where it can't
 
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_data_path
 
+from pitfalls.language import _, html_language, right_to_left
+
 Task = tuple[str, str]  # (lesson, name)
 
 SIGNS = {"not yet": "○", "not quite": "✗", "right": "✓"}
-tasks: dict[Task, str] = {}  # (lesson, name): title, in the order in which they were defined
+tasks: dict[Task, str] = {}  # (lesson, name): title, or question, in the order in which they were defined
 _here: set[Task] = set()  # done in this kernel
 
 
@@ -53,7 +56,8 @@ class Progress:
         )
         for task, title in in_order:
             if self.lesson in (None, task[0]):
-                found.setdefault(task[0], []).append((task in ready, title))
+                told = _("Predict: {question}", question=_(title)) if task[1] == "prediction" else _(title)
+                found.setdefault(task[0], []).append((task in ready, told))
         return found
 
     def reset(self) -> "Progress":
@@ -67,25 +71,35 @@ class Progress:
     def __repr__(self) -> str:
         lessons = self.lessons()
         everything = [item for items in lessons.values() for item in items]
-        head = f"{_ready(everything)} of {len(everything)} done"
+        counts = {"done": _ready(everything), "all": len(everything)}
         if self.lesson:
-            return "\n".join([head, *(_line(ready, title) for ready, title in everything)])
-        lines = (
-            _line(_ready(items) == len(items), f"lesson {int(lesson):2}: {_ready(items)} of {len(items)}")
-            for lesson, items in lessons.items()
-        )
-        return "\n".join([f"{head} in the course", *lines])
+            lines = [_("{done} of {all} done", **counts), *(_line(ready, title) for ready, title in everything)]
+        else:
+            lines = [_("{done} of {all} done in the course", **counts), *map(_lesson, lessons, lessons.values())]
+        return directed("\n".join(lines))
 
     def _repr_html_(self) -> str:
-        return f'<pre style="font-family: monospace; background: none">{escape(repr(self))}</pre>'
+        return f'<pre{html_language()} style="font-family: monospace; background: none">{escape(repr(self))}</pre>'
 
 
 def _ready(items: list[tuple[bool, str]]) -> int:
-    return sum(ready for ready, _ in items)
+    return sum(ready for ready, _title in items)
 
 
 def _line(ready: bool, text: str) -> str:
     return f"{SIGNS['right' if ready else 'not yet']} {text}"
+
+
+def _lesson(lesson: str, items: list[tuple[bool, str]]) -> str:
+    ready = _ready(items)
+    return _line(
+        ready == len(items), _("lesson {lesson:2}: {done} of {all}", lesson=int(lesson), done=ready, all=len(items))
+    )
+
+
+def directed(text: str) -> str:
+    """A text for terminals: where the language runs from right to left, each line says so, but for lines of code."""
+    return re.sub(r"^(?! {4})(.+)$", "\u2067\\1\u2069", text, flags=re.MULTILINE) if right_to_left() else text
 
 
 def progress(lesson: str | None = None) -> Progress:
@@ -93,8 +107,10 @@ def progress(lesson: str | None = None) -> Progress:
 
     Raises `ValueError` for a lesson that has none.
     """
-    if lesson is not None and lesson not in {number for number, _ in tasks}:
-        raise ValueError(f"There are no exercises for {lesson!r}; lessons are written as in progress('04').")
+    if lesson is not None and lesson not in {number for number, _name in tasks}:
+        raise ValueError(
+            _("There are no exercises for {lesson!r}; lessons are written as in progress('04').", lesson=lesson)
+        )
     return Progress(lesson)
 
 
