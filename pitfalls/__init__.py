@@ -7,6 +7,9 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pitfalls.language import _
+from pitfalls.language import language as language  # now: the function takes the place of its module in this namespace
+
 __version__ = "0.2.0"
 REPOSITORY = "https://github.com/generation-pitfalls/course"  # `make fork` points it elsewhere
 SITE = "https://generation-pitfalls.github.io/course/"  # and where its pages are published
@@ -44,7 +47,7 @@ _HOME = {
     "widgets": "widgets",
     "practice": "practice",
 }
-__all__ = list(_HOME)
+__all__ = ["language", *_HOME]
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from pitfalls import pictures as pictures
@@ -76,7 +79,7 @@ else:
 
     def __getattr__(name: str):
         if name not in _HOME:
-            raise AttributeError(f"pitfalls has no {name!r}; it has {', '.join(__all__)}")
+            raise AttributeError(_("pitfalls has no {name!r}; it has {names}", name=name, names=", ".join(__all__)))
         home = _HOME[name]
         module = import_module(f"pitfalls.{home}")
         return module if home.rpartition(".")[2] == name else getattr(module, name)

@@ -10,6 +10,9 @@ import json
 import sys
 from pathlib import Path
 
+from pitfalls.inspector.report import directed
+from pitfalls.language import _
+
 
 def show_machine(asked: argparse.Namespace) -> int:
     from pitfalls.model.machine import check_machine
@@ -26,10 +29,10 @@ def show_rules(asked: argparse.Namespace) -> int:
         else:
             print(catalogue.describe(asked.rule) if asked.rule else catalogue.listing())
     except KeyError as error:
-        print(error.args[0], file=sys.stderr)
+        print(directed(error.args[0]), file=sys.stderr)
         return 2
     except ImportError as error:  # the table needs the embedded model, which comes with the course
-        print(error, file=sys.stderr)
+        print(directed(str(error)), file=sys.stderr)
         return 1
     return 0
 
@@ -40,7 +43,7 @@ def show_model(asked: argparse.Namespace) -> int:
     try:
         seen = inspect_model(asked.name)
     except ModelError as error:
-        print(error, file=sys.stderr)
+        print(directed(str(error)), file=sys.stderr)
         return 2
     text = json.dumps(seen.as_dict(), indent=2) if asked.json else repr(seen)
     encoding = sys.stdout.encoding or "utf-8"
@@ -55,34 +58,36 @@ def run_program(asked: argparse.Namespace) -> int:
     try:
         return run(asked.target, asked.arguments, asked.module, only, ignore, asked.error, asked.json)
     except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(directed(str(error)), file=sys.stderr)
         return 2
 
 
 def parser() -> argparse.ArgumentParser:
-    machine = argparse.ArgumentParser(prog="python -m pitfalls", description="Is this machine ready for the course?")
+    machine = argparse.ArgumentParser(prog="python -m pitfalls", description=_("Is this machine ready for the course?"))
     machine.set_defaults(does=show_machine)
     commands = machine.add_subparsers()
 
-    run = commands.add_parser("run", help="run a script as it is, and say what is wrong with its generate calls")
-    run.add_argument("-m", dest="module", action="store_true", help="run a module in place of a script, as python -m")
-    run.add_argument("--error", action="store_true", help="exit with 1 where an error was found")
-    run.add_argument("--json", metavar="FILE", type=Path, help="write what was found into this file, too")
-    run.add_argument("--ignore", metavar="RULES", default="", help="names of rules to leave out, with commas")
-    run.add_argument("--only", metavar="RULES", default="", help="names of the only rules to apply, with commas")
-    run.add_argument("target", help="the script or the module")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
+    run = commands.add_parser("run", help=_("run a script as it is, and say what is wrong with its generate calls"))
+    run.add_argument(
+        "-m", dest="module", action="store_true", help=_("run a module in place of a script, as python -m")
+    )
+    run.add_argument("--error", action="store_true", help=_("exit with 1 where an error was found"))
+    run.add_argument("--json", metavar="FILE", type=Path, help=_("write what was found into this file, too"))
+    run.add_argument("--ignore", metavar="RULES", default="", help=_("names of rules to leave out, with commas"))
+    run.add_argument("--only", metavar="RULES", default="", help=_("names of the only rules to apply, with commas"))
+    run.add_argument("target", help=_("the script or the module"))
+    run.add_argument("arguments", nargs=argparse.REMAINDER, help=_("its own arguments"))
     run.set_defaults(does=run_program)
 
-    model = commands.add_parser("model", help="what a checkpoint will do to its users, without loading it")
-    model.add_argument("name", help="a folder, or an id of the Hub such as owner/name")
-    model.add_argument("--json", action="store_true", help="print it as JSON")
-    model.add_argument("--error", action="store_true", help="exit with 1 where a finding is an error")
+    model = commands.add_parser("model", help=_("what a checkpoint will do to its users, without loading it"))
+    model.add_argument("name", help=_("a folder, or an id of the Hub such as owner/name"))
+    model.add_argument("--json", action="store_true", help=_("print it as JSON"))
+    model.add_argument("--error", action="store_true", help=_("exit with 1 where a finding is an error"))
     model.set_defaults(does=show_model)
 
-    rules = commands.add_parser("rules", help="the rules of the inspector")
-    rules.add_argument("rule", nargs="?", help="the name of one, such as padding-side, to see it in full")
-    rules.add_argument("--table", action="store_true", help="make each mistake, and print what is said of it")
+    rules = commands.add_parser("rules", help=_("the rules of the inspector"))
+    rules.add_argument("rule", nargs="?", help=_("the name of one, such as padding-side, to see it in full"))
+    rules.add_argument("--table", action="store_true", help=_("make each mistake, and print what is said of it"))
     rules.set_defaults(does=show_rules)
     return machine
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pitfalls.inspector.anywhere import LateWatch
+from pitfalls.inspector.report import directed
+from pitfalls.language import _, ngettext
 
 if TYPE_CHECKING:
     from pitfalls.inspector.watcher import Calls
@@ -20,14 +22,17 @@ COUNTED = pytest.StashKey[Counter[tuple[str, str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("pitfalls", "mistakes in text generation with transformers")
-    group.addoption("--pitfalls", action="store_true", help="watch every generate call; errors fail the test")
-    group.addoption("--pitfalls-ignore", metavar="RULES", default="", help="names of rules to leave out, with commas")
-    group.addoption("--pitfalls-only", metavar="RULES", default="", help="names of the only rules, with commas")
+    group = parser.getgroup("pitfalls", _("mistakes in text generation with transformers"))
+    group.addoption("--pitfalls", action="store_true", help=_("watch every generate call; errors fail the test"))
+    group.addoption(
+        "--pitfalls-ignore", metavar="RULES", default="", help=_("names of rules to leave out, with commas")
+    )
+    group.addoption("--pitfalls-only", metavar="RULES", default="", help=_("names of the only rules, with commas"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "pitfalls_ignore(*rules): rules of pitfalls to leave out in this test")
+    ignores = _("rules of pitfalls to leave out in this test")
+    config.addinivalue_line("markers", f"pitfalls_ignore(*rules): {ignores}")
     config.stash[COUNTED] = Counter()
 
 
@@ -79,4 +84,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if counted:
         terminalreporter.section("pitfalls")
         for (severity, rule), tests in sorted(counted.items()):
-            terminalreporter.line(f"{severity}: {rule} in {tests} test{'s' * (tests > 1)}")
+            told = ngettext(
+                "{severity}: {rule} in {n} test",
+                "{severity}: {rule} in {n} tests",
+                tests,
+                severity=_(severity),
+                rule=rule,
+            )
+            terminalreporter.line(directed(told))

@@ -23,7 +23,8 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pitfalls.inspector.importing import Awaited
-from pitfalls.inspector.report import NO_CALL
+from pitfalls.inspector.report import NO_CALL, directed
+from pitfalls.language import _
 
 if TYPE_CHECKING:
     from pitfalls.inspector.watcher import Calls
@@ -77,13 +78,13 @@ def run(
 
         selected(only, ignore)
     if not module and not Path(target).exists():
-        raise FileNotFoundError(f"There is no script {target!r} in {Path.cwd()}.")
+        raise FileNotFoundError(_("There is no script {script!r} in {folder}.", script=target, folder=Path.cwd()))
     if save is not None and not save.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder for {save}: make it first.")
+        raise FileNotFoundError(_("There is no folder for {file}: make it first.", file=save))
     watched = LateWatch(only=only, ignore=ignore)
     status, interrupted = _status_of(target, arguments, module, watched)
     sys.stdout.flush()
-    summary = watched.calls.summary() if watched.calls is not None else NO_CALL
+    summary = watched.calls.summary() if watched.calls is not None else directed(_(NO_CALL))
     print(f"\npitfalls: {summary}", file=sys.stderr)
     findings = watched.calls.as_dicts() if watched.calls is not None else []
     if save is not None:

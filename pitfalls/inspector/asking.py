@@ -5,6 +5,8 @@ A headline may be a question, and a recipe consists of instructions: what a chat
 
 import re
 
+from pitfalls.language import N_
+
 QUESTION_MARK = re.compile(r"[?？؟]\)*$")  # not behind quotation marks: someone in a story asks
 INSTRUCTION = re.compile(  # (?-i:[a-z]): titles have a capital there
     r"(?:please,? (?-i:[a-z])|(?:can|could|would|will) you\b|you are an?\b|help (?:me|us)\b|"
@@ -43,14 +45,14 @@ CHOICES = re.compile(r"^\(?A[.):].*\n\(?B[.):]", re.MULTILINE)
 
 
 def asks(text: str) -> str:
-    """What a text looks like: "a question", "an instruction", "a test", or nothing of these."""
+    """What a text looks like, in English: "a question", "an instruction", "a test", or nothing of these."""
     text = text.strip()
     end = text[-40:]
     if QUESTION_MARK.search(end):
-        return "a question"
+        return N_("a question")
     here = ANSWER_HERE.search(end)
     if here and CHOICES.search(text) and text.count(here[0].strip()) == 1:  # where there are more, examples precede
-        return "a test"
+        return N_("a test")
     if UNFINISHED.search(end) or "\nA:" in text or "=>" in end:
         return ""
     if WORD_ORDER.match(text):
@@ -60,5 +62,5 @@ def asks(text: str) -> str:
         or HOW_TO_ANSWER.match(text)
         or (IMPERATIVE.match(text) and re.search(r"[.!。]$|:\s", text))
     ):
-        return "an instruction"
+        return N_("an instruction")
     return ""

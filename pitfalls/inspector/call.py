@@ -25,9 +25,10 @@ from pitfalls.inspector.chat_format import ChatFormat, chat_format
 from pitfalls.inspector.conversation import Conversation
 from pitfalls.inspector.given import plain, readable, token_ids, tokenizer_in, unwrapped
 from pitfalls.inspector.pads import Pads, find_pads
-from pitfalls.inspector.report import Report
+from pitfalls.inspector.report import Report, directed
 from pitfalls.inspector.rows import Row
 from pitfalls.inspector.vocabulary import role_id, special_ids
+from pitfalls.language import _, html_language
 
 DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor the model's own settings say otherwise
     "do_sample": False,
@@ -104,13 +105,15 @@ class Call:
     @property
     def _only_row(self) -> Row:
         if self.error is not None:
-            raise ValueError(f"This call raised {type(self.error).__name__}, so it has no rows: see call.error.")
+            error = type(self.error).__name__
+            raise ValueError(_("This call raised {error}, so it has no rows: see call.error.", error=error))
         if not self.rows:
             raise ValueError(
-                "This call has no rows: it was only looked at, or returned no ids of a decoder-only model."
+                _("This call has no rows: it was only looked at, or returned no ids of a decoder-only model.")
             )
         if len(self.rows) != 1:
-            raise ValueError(f"This call has {len(self.rows)} rows: say which, as in call.rows[0].new_text.")
+            rows = len(self.rows)
+            raise ValueError(_("This call has {rows} rows: say which, as in call.rows[0].new_text.", rows=rows))
         return self.rows[0]
 
     prompt_ids = property(lambda self: self._only_row.prompt_ids)
@@ -120,25 +123,39 @@ class Call:
     stopped_by = property(lambda self: self._only_row.stopped_by)
     steps = property(lambda self: self._only_row.steps)
 
-    def __str__(self) -> str:
+    def told(self) -> str:
+        """What came of each row, in a line."""
         if self.error is not None:
-            return f"raised {type(self.error).__name__}"
-        lines = (
-            f"row {n}: {len(row.prompt_ids)} prompt tokens, {len(row.new_ids)} new, stopped by {row.stopped_by}: "
-            + (repr(row.new_text) if self.tokenizer else "no tokenizer, so no text, and no rule about texts")
-            for n, row in enumerate(self.rows)
+            return _("raised {error}", error=type(self.error).__name__)
+        return "\n".join(self._row_told(n, row) for n, row in enumerate(self.rows)) or _("no rows")
+
+    def _row_told(self, n: int, row: Row) -> str:
+        told = {"row": n, "prompt": len(row.prompt_ids), "new": len(row.new_ids), "criterion": row.stopped_by}
+        if self.tokenizer:
+            return _(
+                "row {row}: {prompt} prompt tokens, {new} new, stopped by {criterion}: {text!r}",
+                text=row.new_text,
+                **told,
+            )
+        return _(
+            "row {row}: {prompt} prompt tokens, {new} new, stopped by {criterion}: "
+            "no tokenizer, so no text, and no rule about texts",
+            **told,
         )
-        return "\n".join(lines) or "no rows"
+
+    def __str__(self) -> str:
+        return directed(self.told())
 
     def __repr__(self) -> str:
         return f"{self}\n{self.report!r}"
 
     def _repr_html_(self) -> str:
-        return f"<pre style='font-family: monospace'>{escape(str(self))}</pre>{self.report._repr_html_()}"
+        told = f"<pre{html_language()} style='font-family: monospace'>{escape(self.told())}</pre>"
+        return f"{told}{self.report._repr_html_()}"
 
     def release(self) -> None:
         """Keep what was read and the settings; let go of the model, its cache and all else that the caller gave."""
-        _ = self.settings, self.start
+        _read = self.settings, self.start
         self.model, self.given_model, self.conversations = None, None, []
         kept = SETTINGS | {"generation_config"}
         self.arguments = {name: value for name, value in self.arguments.items() if name in kept}
@@ -243,7 +260,7 @@ class Call:
     def read_inputs(self) -> None:
         """Copy the ids and the mask, and the length of a cache, now: the call changes them, or a GPU fails under it."""
         try:
-            _ = self.token_rows, self.mask, self.continues, self.cached_ids
+            _read = self.token_rows, self.mask, self.continues, self.cached_ids
         except Exception:  # tensors without numbers, such as those of a compiler that traces
             vars(self).update(input_ids=None, token_rows=[], mask=None, continues=False, cached_ids=None)
 
@@ -415,4 +432,4 @@ class Call:
 
 
 def name_row(call: Call, row: int) -> str:
-    return f"Row {row}" if len(call.token_rows) > 1 else "The prompt"  # from 0, as in call.rows[0]
+    return _("Row {row}", row=row) if len(call.token_rows) > 1 else _("The prompt")  # from 0, as in call.rows[0]

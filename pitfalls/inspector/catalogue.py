@@ -21,9 +21,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 from transformers.utils import logging as transformers_logging
 
 from pitfalls.inspector.checking import no_such_rule
-from pitfalls.inspector.report import lesson_link
+from pitfalls.inspector.report import SEVERITIES, directed, lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
+from pitfalls.language import N_, _
 from pitfalls.model.choose import fetch_model
 
 HEARD = Path(__file__).with_name("heard.md")  # what `summary` gave
@@ -31,6 +32,7 @@ ROW = re.compile(r"^\| \d\d \| `([\w-]+)` \| .* \| (nothing|warning|raises `\w+`
 VERSION = ".".join(__version__.split(".")[:2])  # of transformers, without the patch
 TEXTS = ["1, 2, 3", "A, B, C, D, E"]
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
+NOTHING = N_("nothing")
 
 
 class Comparison(NamedTuple):
@@ -45,11 +47,16 @@ class Comparison(NamedTuple):
 def listing() -> str:
     """All rules, a line each, by lesson."""
     lines, width = [], max(map(len, RULES))
+    severities = {severity: _(severity) for severity in SEVERITIES}
+    longest = max(map(len, severities.values()))
     for lesson in sorted({rule.lesson for rule in RULES.values()}):
         lines.append(f"\n{lesson}")
         rules = [rule for rule in RULES.values() if rule.lesson == lesson]
-        lines += [f"  {rule.name:{width}}  {rule.severity:7}  {rule.summary}" for rule in rules]
-    return "\n".join(lines).lstrip() + "\n\nOne in full: python -m pitfalls rules padding-side"
+        lines += [
+            directed(f"  {rule.name:{width}}  {severities[rule.severity]:{longest}}  {rule.summary}") for rule in rules
+        ]
+    in_full = _("One in full: {command}", command="python -m pitfalls rules padding-side")
+    return "\n".join(lines).lstrip() + f"\n\n{directed(in_full)}"
 
 
 def describe(name: str) -> str:
@@ -58,11 +65,11 @@ def describe(name: str) -> str:
     if rule is None:
         raise KeyError(no_such_rule(name))
     parts = [
-        f"{rule.name} ({rule.severity})",
-        rule.story,
-        "The mistake:\n" + textwrap.indent(rule.mistake, "    "),
-        "The fix:\n" + textwrap.indent(rule.fix, "    "),
-        f"Lesson: {lesson_link(rule.lesson)}\nSource: {rule.source}",
+        directed(f"{rule.name} ({_(rule.severity)})"),
+        directed(_(rule.story)),
+        directed(_("The mistake:")) + "\n" + textwrap.indent(rule.mistake, "    "),
+        directed(_("The fix:")) + "\n" + textwrap.indent(rule.fix, "    "),
+        directed(_("Lesson: {link}", link=lesson_link(rule.lesson)) + "\n" + _("Source: {link}", link=rule.source)),
     ]
     return "\n\n".join(parts)
 
@@ -88,8 +95,8 @@ def compare(names: Iterable[str] = tuple(RULES)) -> Iterator[Comparison]:
             except Exception as raised:
                 error = raised
         found = next((finding for finding in calls.report if finding.rule == rule.name), None)
-        said = f"error: {type(error).__name__}: {error}" if error else f"warning: {heard[0]}" if heard else "nothing"
-        yield Comparison(rule.name, said, found.severity if found else "nothing", found.message if found else "")
+        said = f"error: {type(error).__name__}: {error}" if error else f"warning: {heard[0]}" if heard else NOTHING
+        yield Comparison(rule.name, said, found.severity if found else NOTHING, found.message if found else "")
 
 
 def heard() -> list[Comparison]:
@@ -100,21 +107,24 @@ def heard() -> list[Comparison]:
 
 def table(comparisons: Iterable[Comparison]) -> str:
     """The comparisons as a Markdown table, each rule with the public source that reports its mistake."""
-    lines = ["| rule | the mistake | transformers says | the inspector says |", "|---|---|---|---|"]
+    lines = [_("| rule | the mistake | transformers says | the inspector says |"), "|---|---|---|---|"]
     for row in comparisons:
         rule = RULES[row.rule]
         source = f"[{rule.name}]({rule.source}) | {rule.summary}"
-        lines.append(f"| {source} | {_cell(row.transformers)} | **{row.pitfalls}**: {_cell(row.message)} |")
+        said = f"**{_(row.pitfalls)}**: {_cell(row.message)}"
+        lines.append(f"| {source} | {_cell(_(row.transformers))} | {said} |")
     return "\n".join(lines)
 
 
 def summary(comparisons: Iterable[Comparison]) -> str:
     """The table of rules: each in a line, by lesson; transformers says nothing, warns, or raises what?"""
-    lines = [f"| lesson | rule | what happens | transformers {VERSION} | the inspector |", "|---|---|---|---|---|"]
+    head = _("| lesson | rule | what happens | transformers {version} | the inspector |", version=VERSION)
+    lines = [head, "|---|---|---|---|---|"]
     for row in sorted(comparisons, key=lambda row: RULES[row.rule].lesson):
-        rule, (said, _, what) = RULES[row.rule], row.transformers.partition(": ")
-        said = f"raises `{what.partition(':')[0]}`" if said == "error" else said
-        lines.append(f"| {rule.lesson[:2]} | `{row.rule}` | {rule.summary} | {said} | {row.pitfalls} |")
+        rule, (kind, _colon, what) = RULES[row.rule], row.transformers.partition(": ")
+        error = f"`{what.partition(':')[0]}`"
+        said = _("raises {error}", error=error) if kind == "error" else _(kind)
+        lines.append(f"| {rule.lesson[:2]} | `{row.rule}` | {rule.summary} | {said} | {_(row.pitfalls)} |")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from pitfalls.inspector.given import inputs_of, is_pipeline
 from pitfalls.inspector.report import Finding, Report
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
+from pitfalls.language import _
 
 OF_WHOLE_TEXTS = {  # rules about the form of a text, whose beginning may lie in a cache
     "double-bos", "empty-prompt", "foreign-markers", "generation-prompt", "handwritten-template", "missing-bos",
@@ -73,8 +74,8 @@ def _names(given: str | Iterable[str]) -> set[str]:
 def no_such_rule(name: str) -> str:
     """What to say of a name that no rule has."""
     near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.4)
-    hint = f"Did you mean {near[0]!r}?" if near else "`python -m pitfalls rules` lists them all."
-    return f"There is no rule {name!r}. {hint}"
+    hint = _("Did you mean {near!r}?", near=near[0]) if near else _("`python -m pitfalls rules` lists them all.")
+    return _("There is no rule {name!r}.", name=name) + f" {hint}"
 
 
 def apply_rules(call: Call, rules: Mapping[str, Rule] = RULES) -> Report:

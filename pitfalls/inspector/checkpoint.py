@@ -21,7 +21,7 @@ from pitfalls.inspector.chat_format import ChatFormat, chat_format
 from pitfalls.inspector.facts import rows
 from pitfalls.inspector.given import token_ids
 from pitfalls.inspector.oddities import Parts, find_oddities
-from pitfalls.inspector.report import Report
+from pitfalls.inspector.report import Report, directed
 from pitfalls.inspector.stored import (
     load_config,
     load_settings,
@@ -33,6 +33,7 @@ from pitfalls.inspector.stored import (
     weights_listed,
 )
 from pitfalls.inspector.vocabulary import role_id
+from pitfalls.language import html_language
 from pitfalls.model.choose import read_config, without_weights
 from pitfalls.silence import silenced
 
@@ -65,19 +66,20 @@ class Checkpoint:
         return self._text(repr(self.report))
 
     def _text(self, report: str) -> str:
-        lines = [self.name]
-        for label, text in rows(self.facts):
+        lines, told = [], rows(self.facts)
+        width = max(len(label) for label, _text in told) + 2
+        for label, text in told:
             wrapped = [line for part in text.split("\n") for line in textwrap.wrap(part, 84)]
-            lines += [f"  {label if n == 0 else '':14}{line}" for n, line in enumerate(wrapped)]
-        return "\n".join([*lines, "", report])
+            lines += [f"  {label if n == 0 else '':{width}}{line}" for n, line in enumerate(wrapped)]
+        return "\n".join([self.name, directed("\n".join(lines)), "", report])
 
     def _repr_html_(self) -> str:
-        style = 'style="text-align: left; vertical-align: top; padding: 2px 10px; white-space: pre-wrap"'
+        style = 'style="text-align: start; vertical-align: top; padding: 2px 10px; white-space: pre-wrap"'
         lines = "".join(
             f"<tr><th {style}>{html.escape(label)}</th><td {style}>{html.escape(text)}</td></tr>"
             for label, text in rows(self.facts)
         )
-        return f"<b>{html.escape(self.name)}</b><table>{lines}</table>{self.report._repr_html_()}"
+        return f"<b>{html.escape(self.name)}</b><table{html_language()}>{lines}</table>{self.report._repr_html_()}"
 
 
 def inspect_model(name_or_folder: str | os.PathLike[str]) -> Checkpoint:

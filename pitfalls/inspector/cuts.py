@@ -5,6 +5,7 @@ import re
 from pitfalls.inspector.call import Call, Decoded
 from pitfalls.inspector.rule import Said
 from pitfalls.inspector.vocabulary import without_bos
+from pitfalls.language import _, ngettext
 
 NATURAL_END = r"(?:[.!?。！？:;,>\])}\"`]|\n)\s*$"  # of a text that was cut off on purpose
 NATURAL_REST = r"\s*(?:\n|[<\[({#`\"]|[A-Z]\w*:)"
@@ -25,15 +26,17 @@ def wrong_cut(call: Call) -> Said | None:
         return _nothing(call, piece.row, piece.first)
     if piece.first == call.start:
         return _too_short(call, piece.row, last)
-    counted = _counted(call, piece)
-    if counted is None:
-        return None
-    lost = (
-        f"{call.start - piece.first} tokens of the prompt come along"
-        if piece.first < call.start
-        else f"the first {piece.first - call.start} of {len(new)} new tokens are lost"
+    told = _counted(call, piece, _lost(piece.first - call.start, len(new)))
+    return Said(told) if told else None
+
+
+def _lost(tokens: int, new: int) -> str:
+    """What a cut costs that many tokens behind the beginning of the answer, or before it."""
+    if tokens < 0:
+        return ngettext("{n} token of the prompt comes along", "{n} tokens of the prompt come along", -tokens)
+    return ngettext(
+        "the first {n} of {new} new tokens is lost", "the first {n} of {new} new tokens are lost", tokens, new=new
     )
-    return Said(f"The answer begins at token {call.start}, and is cut at {piece.first}, {counted}: {lost}.")
 
 
 def _nothing(call: Call, n: int, first: int) -> Said | None:
@@ -41,17 +44,25 @@ def _nothing(call: Call, n: int, first: int) -> Said | None:
     new, width = call.rows[n].new_ids, call.output_ids.shape[1]
     if first == width > call.start:
         counted = [number for number in _characters(call, n) if number >= width]
-        why = f". The prompt has {counted[0]} characters, and these are not its tokens" if counted else ""
-        return Said(
-            f"Nothing is decoded: the cut is behind all {width} tokens of the row, and the answer begins at "
-            f"{call.start}{why}."
+        told = _(
+            "Nothing is decoded: the cut is behind all {width} tokens of the row, and the answer begins at {start}.",
+            width=width,
+            start=call.start,
         )
+        if counted:
+            why = _("The prompt has {characters} characters, and these are not its tokens.", characters=counted[0])
+            return Said(f"{told} {why}")
+        return Said(told)
     budget = call.get("max_new_tokens")
     thinks = "think" in call.chat.template or "think" in call.tokenizer.decode(new)  # an empty thought is no mistake
     if first == call.start and isinstance(budget, int) and budget <= call.start and not thinks:
         return Said(
-            f"Nothing is decoded: the answer begins at token {call.start}, and a slice that ends at "
-            f"max_new_tokens={budget} ends before it."
+            _(
+                "Nothing is decoded: the answer begins at token {start}, and a slice that ends at "
+                "max_new_tokens={budget} ends before it.",
+                start=call.start,
+                budget=budget,
+            )
         )
     return None
 
@@ -66,32 +77,63 @@ def _too_short(call: Call, n: int, last: int) -> Said | None:
         return None
     if last == call.get("max_new_tokens"):
         return Said(
-            f"{read} of {len(new)} new tokens are decoded: the slice ends at token {last} of the row, which counts the "
-            f"prompt's {call.start} tokens too."
+            _(
+                "{read} of {new} new tokens are decoded: the slice ends at token {last} of the row, which counts the "
+                "prompt's {prompt} tokens too.",
+                read=read,
+                new=len(new),
+                last=last,
+                prompt=call.start,
+            )
         )
     text, rest = call.tokenizer.decode(new[:read]), call.tokenizer.decode(new[read : read + 4])
     if re.search(NATURAL_END, text) or re.match(NATURAL_REST, rest):
         return None
-    return Said(f"{read} of {len(new)} new tokens are decoded: the text ends before {rest!r}.", "note")
+    told = _(
+        "{read} of {new} new tokens are decoded: the text ends before {rest!r}.", read=read, new=len(new), rest=rest
+    )
+    return Said(told, "note")
 
 
-def _counted(call: Call, piece: Decoded) -> str | None:
-    """What was counted instead of the tokens before the answer, where the place of the cut shows it."""
+def _counted(call: Call, piece: Decoded, lost: str) -> str | None:
+    """What was counted instead of the tokens before the answer, where the cut shows it; and what is lost."""
     first, n = piece.first or 0, piece.row or 0
-    prompt = call.prompt_of(n)
+    prompt, at = call.prompt_of(n), {"start": call.start, "cut": first, "lost": lost}
     if 0 < first < call.start and call.prompts:
         lengths, pad = [len(ids) for ids in call.prompts], call.pads[prompt]
         if first in lengths and any(pad.left for pad in call.pads):
             row = prompt if lengths[prompt] == first else lengths.index(first)
-            return f"which is the length of row {row} without its pads"
+            return _(
+                "The answer begins at token {start}, and is cut at {cut}, which is the length of row {row} without its "
+                "pads: {lost}.",
+                row=row,
+                **at,
+            )
         dropped = set(call.output_ids[n, pad.left : first].tolist()) - call.special_ids
         if dropped and first == len(call.token_rows):
-            return "which is the number of rows"
+            return _(
+                "The answer begins at token {start}, and is cut at {cut}, which is the number of rows: {lost}.", **at
+            )
         if dropped and first in (2, 3):
-            return "which is the number of entries that a tokenizer returns"
+            return _(
+                "The answer begins at token {start}, and is cut at {cut}, which is the number of entries that a "
+                "tokenizer returns: {lost}.",
+                **at,
+            )
         if len(piece.ids) == call.budget and first + len(piece.ids) == call.output_ids.shape[1]:
-            return f"{call.budget} tokens before the end, which are more than were written"
-    return "which is the length of the prompt in characters" if first in _characters(call, n) else None
+            return _(
+                "The answer begins at token {start}, and is cut at {cut}, {budget} tokens before the end, which are "
+                "more than were written: {lost}.",
+                budget=call.budget,
+                **at,
+            )
+    if first not in _characters(call, n):
+        return None
+    return _(
+        "The answer begins at token {start}, and is cut at {cut}, which is the length of the prompt in characters: "
+        "{lost}.",
+        **at,
+    )
 
 
 def _characters(call: Call, n: int) -> list[int]:

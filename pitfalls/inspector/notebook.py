@@ -8,6 +8,8 @@
 from typing import Any
 
 from pitfalls.inspector.anywhere import LateWatch
+from pitfalls.inspector.report import directed
+from pitfalls.language import _
 
 _extension: "_Cells | None" = None
 
@@ -47,9 +49,14 @@ class _Cells:
         elif asked == "ignore":
             self.ignore = _checked(names)
         else:
-            now = "on" if self.on else "off"
-            ignored = f", without {', '.join(self.ignore)}" if self.ignore else ""
-            print(f"pitfalls is {now}{ignored}. Say %pitfalls on, %pitfalls off, or %pitfalls ignore RULE ….")
+            more = _("Say %pitfalls on, %pitfalls off, or %pitfalls ignore RULE ….")
+            print(directed(f"{self.state()} {more}"))
+
+    def state(self) -> str:
+        rules = ", ".join(self.ignore)
+        if self.on:
+            return _("pitfalls is on, without {rules}.", rules=rules) if rules else _("pitfalls is on.")
+        return _("pitfalls is off, without {rules}.", rules=rules) if rules else _("pitfalls is off.")
 
 
 def _checked(names: list[str]) -> tuple[str, ...]:

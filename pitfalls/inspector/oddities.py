@@ -17,6 +17,7 @@ from pitfalls.inspector.given import token_ids
 from pitfalls.inspector.report import Finding
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.vocabulary import role_id, special_ids
+from pitfalls.language import _
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # have a say only where something is drawn
 SHAPING = ("num_beams", "repetition_penalty", "no_repeat_ngram_size", "penalty_alpha", "suppress_tokens",
@@ -77,32 +78,40 @@ def _loading(parts: Parts) -> Iterator[Finding]:
     built, wrong = parts.facts["architecture"], parts.facts["weights"]["wrong"]
     again = 'from huggingface_hub import snapshot_download\nfolder = snapshot_download("owner/name")  # the Hub id'
     if wrong:
-        file, why = next(iter(wrong.items()))
-        more = f" ({len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
-        yield _finding("missing-weights", "error", f"{file} {why}{more}: the model can't be loaded.", again)
+        problem, more = next(iter(wrong.values())), len(wrong) - 1
+        if more:
+            told = _("{problem} ({more} more like it): the model can't be loaded.", problem=problem, more=more)
+        else:
+            told = _("{problem}: the model can't be loaded.", problem=problem)
+        yield _finding("missing-weights", "error", told, again)
     if built["own_code"] == "needed":
         yield _finding(
             "remote-code",
             "note",
-            "The checkpoint needs Python code that comes with it: from_pretrained runs it, with all your rights, where "
-            "you say trust_remote_code=True. It was not run here; read it first, and fix its version.",
+            _(
+                "The checkpoint needs Python code that comes with it: from_pretrained runs it, with all your rights, "
+                "where you say trust_remote_code=True. It was not run here; read it first, and fix its version."
+            ),
             "from transformers import AutoModelForCausalLM\n"
             f'model = AutoModelForCausalLM.from_pretrained({parts.name!r}, trust_remote_code=True, revision="main")\n'
             '# better than "main": the commit that you have read',
         )
     if not built["generates"]:
-        what = built["class"] or built["model_type"]
         yield _finding(
             "no-generation",
             "error",
-            f"{what} is not made to write text: AutoModelForCausalLM has no class for it, or adds an untrained head.",
+            _(
+                "{architecture} is not made to write text: AutoModelForCausalLM has no class for it, or adds an "
+                "untrained head.",
+                architecture=built["class"] or built["model_type"],
+            ),
             f"from transformers import AutoModel\nmodel = AutoModel.from_pretrained({parts.name!r})",
         )
     elif parts.tokenizer is None and not built["own_code"]:
         yield _finding(
             "no-tokenizer",
             "warning",
-            f"No tokenizer can be loaded from here: {parts.facts['vocabulary']['error']}.",
+            _("No tokenizer can be loaded from here: {error}.", error=_(parts.facts["vocabulary"]["error"])),
             f"tokenizer.save_pretrained({parts.name!r})  # the one that the model was trained with",
             "02_tokenizing",
         )
@@ -115,12 +124,25 @@ def _vocabulary(parts: Parts) -> Iterator[Finding]:
     roles = {role: role_id(parts.tokenizer, role) for role in ("bos", "eos", "pad")}
     chat = {*parts.chat.header_ids, *parts.chat.open_ids, *parts.chat.close_ids, *token_ids(parts.chat.end_id)}
     used = sorted(token for token in {*roles.values(), *chat} if token is not None and token >= rows)
-    which = f", {parts.token(used[0])!r} ({used[0]}) among them" if used else ""
+    size = {"highest": highest, "rows": rows, "last": rows - 1}
+    if used:
+        told = _(
+            "The tokenizer's ids go up to {highest}, the model has {rows} rows: an id past {last} raises, {token!r} "
+            "({id}) among them. Rows that are added are untrained.",
+            token=parts.token(used[0]),
+            id=used[0],
+            **size,
+        )
+    else:
+        told = _(
+            "The tokenizer's ids go up to {highest}, the model has {rows} rows: an id past {last} raises. "
+            "Rows that are added are untrained.",
+            **size,
+        )
     yield _finding(
         "ids-past-embedding",
         "error" if used else "note",
-        f"The tokenizer's ids go up to {highest}, the model has {rows} rows: an id past {rows - 1} raises{which}. "
-        "Rows that are added are untrained.",
+        told,
         f"model.resize_token_embeddings({highest + 1})",
     )
 
@@ -131,18 +153,19 @@ def _padding(parts: Parts) -> Iterator[Finding]:
     left = 'tokenizer.padding_side = "left"'
     if pad["token"] is None:
         stand_in = "tokenizer.eos_token" if parts.tokenizer.eos_token else "tokenizer.convert_ids_to_tokens(0)"
-        sides = " It would also pad on the right, where the answer begins." if right else ""
+        told = _("The tokenizer has no pad token: padding=True raises. Where the mask hides it, any token will do.")
+        sides = _("It would also pad on the right, where the answer begins.")
         yield _finding(
             "no-pad-token",
             "note",
-            f"The tokenizer has no pad token: padding=True raises. Where the mask hides it, any token will do.{sides}",
+            f"{told} {sides}" if right else told,
             f"tokenizer.pad_token = {stand_in}" + (f"\n{left}" if right else ""),
         )
     elif right:
         yield _finding(
             "padding-side",
             "note",
-            "The tokenizer pads on the right: in a batch, the answers of the shorter texts would start after pads.",
+            _("The tokenizer pads on the right: in a batch, the answers of the shorter texts would start after pads."),
             left,
         )
     own, rows = pad["generation_config"], parts.facts["vocabulary"]["config"]
@@ -152,14 +175,25 @@ def _padding(parts: Parts) -> Iterator[Finding]:
     added = getattr(parts.tokenizer, "added_tokens_decoder", {}).get(own)
     past = own < 0 or (isinstance(rows, int) and own >= rows)
     if past or (own not in special and not getattr(added, "special", False)):
-        named = "no token" if past else f"{parts.token(own)!r}, an ordinary token"
+        if past:
+            told = _(
+                "generation_config fills short answers up with id {id}, which is no token: it stays in the decoded "
+                "text, or can't be decoded.",
+                id=own,
+            )
+        else:
+            told = _(
+                "generation_config fills short answers up with id {id}, which is {token!r}, an ordinary token: it "
+                "stays in the decoded text, or can't be decoded.",
+                id=own,
+                token=parts.token(own),
+            )
         set_it = "tokenizer.pad_token_id" if pad["token"] is not None else "model.generation_config.eos_token_id"
         first = "[0]" if pad["token"] is None and isinstance(parts.settings.eos_token_id, list) else ""
         yield _finding(
             "pad-mismatch",
             "warning",
-            f"generation_config fills short answers up with id {own}, which is {named}: it stays in the decoded text, "
-            "or can't be decoded.",
+            told,
             f"model.generation_config.pad_token_id = {set_it}{first}",
         )
 
@@ -171,8 +205,10 @@ def _template(parts: Parts) -> Iterator[Finding]:
             yield _finding(
                 "template-on-base-model",
                 "warning",
-                "The name is a chat model's, and the tokenizer has no chat template: apply_chat_template raises. The "
-                "form of its prompts is on the model's card, or in a chat_template.jinja that was left behind.",
+                _(
+                    "The name is a chat model's, and the tokenizer has no chat template: apply_chat_template raises. "
+                    "The form of its prompts is on the model's card, or in a chat_template.jinja that was left behind."
+                ),
                 'inputs = tokenizer("Once upon a time", return_tensors="pt")  # until then, it can only complete text',
             )
         return
@@ -180,7 +216,7 @@ def _template(parts: Parts) -> Iterator[Finding]:
         yield _finding(
             "system-role",
             "warning",
-            "The chat template leaves out a system turn, without a word: the model never sees it.",
+            _("The chat template leaves out a system turn, without a word: the model never sees it."),
             r'messages = [{"role": "user", "content": "Be brief.\n\nHello!"}]  # the instruction in the user turn',
         )
     if chat.ignores_header and isinstance(parts.tokenizer.chat_template, str):
@@ -188,7 +224,10 @@ def _template(parts: Parts) -> Iterator[Finding]:
         yield _finding(
             "generation-prompt",
             "warning",
-            f"The chat template ignores add_generation_prompt=True: no prompt ends in {chat.header!r}, as answers do.",
+            _(
+                "The chat template ignores add_generation_prompt=True: no prompt ends in {header!r}, as answers do.",
+                header=chat.header,
+            ),
             f"tokenizer.chat_template += {header!r}",
         )
 
@@ -202,8 +241,12 @@ def _bos(parts: Parts) -> Iterator[Finding]:
         yield _finding(
             "double-bos",
             "note" if chat == 1 else "warning",
-            f"The template writes {name!r}, and the tokenizer adds it to every text: a chat made into text first "
-            f"(tokenize=False) and then tokenized begins with {again}.",
+            _(
+                "The template writes {bos!r}, and the tokenizer adds it to every text: a chat made into text first "
+                "(tokenize=False) and then tokenized begins with {again}.",
+                bos=name,
+                again=again,
+            ),
             'messages = [{"role": "user", "content": "Hello!"}]\n'
             "text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)\n"
             'inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")',
@@ -212,22 +255,32 @@ def _bos(parts: Parts) -> Iterator[Finding]:
         yield _finding(
             "missing-bos",
             "warning",
-            f"tokenizer_config.json says add_bos_token, and transformers {__version__} puts no {name!r} before a text.",
+            _(
+                "tokenizer_config.json says add_bos_token, and transformers {version} puts no {bos!r} before a text.",
+                version=__version__,
+                bos=name,
+            ),
             "tokenizer.add_bos_token = True",
         )
     elif text == 0 and parts.facts["architecture"]["model_type"] in NEEDS_BOS:
         yield _finding(
             "missing-bos",
             "warning",
-            f"The tokenizer puts no {name!r} before a text, and models of this family write nonsense without it.",
+            _(
+                "The tokenizer puts no {bos!r} before a text, and models of this family write nonsense without it.",
+                bos=name,
+            ),
             "tokenizer.add_bos_token = True",
         )
     elif text and chat == 0:
         yield _finding(
             "missing-bos",
             "note",
-            f"Every text gets {name!r} from the tokenizer, and a chat gets none from the template. That is right only "
-            "if the model was trained so.",
+            _(
+                "Every text gets {bos!r} from the tokenizer, and a chat gets none from the template. That is right "
+                "only if the model was trained so.",
+                bos=name,
+            ),
             'tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template  # if its chats began with one',
         )
 
@@ -238,14 +291,26 @@ def _end(parts: Parts) -> Iterator[Finding]:
     needed = ends["chat_template"] if chat else own
     if parts.settings.stop_strings or not needed or needed[0] in stops:
         return
-    name = ends["names"][str(needed[0])]
-    what = "ends an answer of the chat template" if chat else "is the tokenizer's end token"
     new = [*stops, needed[0]] if stops else needed[0]
+    told = {"token": ends["names"][str(needed[0])], "id": needed[0]}
+    stop = _("generation_config stops at {ids}", ids=stops) if stops else _("generation_config stops at nothing")
+    if chat:
+        message = _(
+            "{token!r} ({id}) ends an answer of the chat template, and {stop}: generate does not stop where the model "
+            "does.",
+            stop=stop,
+            **told,
+        )
+    else:
+        message = _(
+            "{token!r} ({id}) is the tokenizer's end token, and {stop}: generate does not stop where the model does.",
+            stop=stop,
+            **told,
+        )
     yield _finding(
         "end-token",
         "warning",
-        f"{name!r} ({needed[0]}) {what}, and generation_config stops at {stops or 'nothing'}: generate does not stop "
-        "where the model does.",
+        message,
         f"model.generation_config.eos_token_id = {new}",
     )
 
@@ -256,7 +321,11 @@ def _window(parts: Parts) -> Iterator[Finding]:
         yield _finding(
             "context-window",
             "note",
-            f"With truncation=True the tokenizer keeps up to {limit} tokens, and the model's window is {window}.",
+            _(
+                "With truncation=True the tokenizer keeps up to {limit} tokens, and the model's window is {window}.",
+                limit=limit,
+                window=window,
+            ),
             f"tokenizer.model_max_length = {window}",
         )
 
@@ -272,18 +341,31 @@ def _settings(parts: Parts) -> Iterator[Finding]:
         yield _finding(
             "temperature-zero",
             "error",
-            f"The checkpoint samples at temperature={temperature}, by its generation_config: generate raises.",
+            _(
+                "The checkpoint samples at temperature={temperature}, by its generation_config: generate raises.",
+                temperature=temperature,
+            ),
             greedy,
         )
     changed = [*(["do_sample", *sampling] if samples else []), *shaping]
     if changed:
         said = ", ".join(f"{name}={own[name]!r}" for name in changed)
         clear = ", ".join(f"{name}={False if name == 'do_sample' else None}" for name in changed)
-        why = "each run gives another text" if samples else "the text is not the plainly likeliest one"
+        if samples:
+            told = _(
+                "{settings} in generation_config: each run gives another text, unless the call says otherwise.",
+                settings=said,
+            )
+        else:
+            told = _(
+                "{settings} in generation_config: the text is not the plainly likeliest one, unless the call says "
+                "otherwise.",
+                settings=said,
+            )
         yield _finding(
             "model-defaults",
             "note",
-            f"{said} in generation_config: {why}, unless the call says otherwise.",
+            told,
             f"# or say in each call what you want\nmodel.generation_config.update({clear})",
         )
     if sampling and not samples:
@@ -291,28 +373,34 @@ def _settings(parts: Parts) -> Iterator[Finding]:
         yield _finding(
             "ignored-sampling-flags",
             "note",
-            f"{said} in generation_config has no effect until a call says do_sample=True.",
+            _("{settings} in generation_config has no effect until a call says do_sample=True.", settings=said),
             greedy,
         )
     if "max_length" in own:
         yield _finding(
             "two-lengths",
             "note",
-            f"generation_config sets max_length={own['max_length']}, prompt included: without max_new_tokens an answer "
-            "may be that long, and with it transformers logs that both are set.",
+            _(
+                "generation_config sets max_length={length}, prompt included: without max_new_tokens an answer may be "
+                "that long, and with it transformers logs that both are set.",
+                length=own["max_length"],
+            ),
             "model.generation_config.max_length = None",
         )
     if own.get("use_cache") is False:
         yield _finding(
             "use-cache",
             "warning",
-            "The checkpoint switches the key-value cache off: each new token reads the whole text again.",
+            _("The checkpoint switches the key-value cache off: each new token reads the whole text again."),
             "model.generation_config.use_cache = True",
         )
     if own.get("stop_strings"):
         yield _finding(
             "stop-strings",
             "error",
-            f"generation_config sets stop_strings={own['stop_strings']!r}: a call without tokenizer=tokenizer raises.",
+            _(
+                "generation_config sets stop_strings={strings!r}: a call without tokenizer=tokenizer raises.",
+                strings=own["stop_strings"],
+            ),
             "model.generation_config.stop_strings = None",
         )

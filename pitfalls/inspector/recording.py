@@ -8,6 +8,7 @@ import torch
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.listening import Heard
 from pitfalls.inspector.watcher import conclude, explain
+from pitfalls.language import _
 
 
 def record(model: Any, tokenizer: Any, inputs: Any, /, **generate_kwargs: Any) -> Call:
@@ -22,17 +23,22 @@ def record(model: Any, tokenizer: Any, inputs: Any, /, **generate_kwargs: Any) -
     """
     if not hasattr(model, "generate"):
         raise TypeError(
-            f"record takes a model, a tokenizer and inputs; the first of these is a {type(model).__name__}."
+            _(
+                "record takes a model, a tokenizer and inputs; the first of these is a {type}.",
+                type=type(model).__name__,
+            )
         )
     inputs = _as_mapping(inputs)
     if model.config.is_encoder_decoder:
-        raise ValueError("record() follows decoder-only models; this one has an encoder, so its output has no prompt.")
+        raise ValueError(
+            _("record() follows decoder-only models; this one has an encoder, so its output has no prompt.")
+        )
     if generate_kwargs.get("stop_strings") is not None:
         generate_kwargs.setdefault("tokenizer", tokenizer)
     call = Call(model, tokenizer, {**inputs, **generate_kwargs})
     call.read_inputs()
     heard, output, error = Heard.of(call), None, None
-    _, arguments = heard.join((), call.arguments) if heard else ((), call.arguments)
+    arguments = heard.join((), call.arguments)[1] if heard else call.arguments
     try:
         output = model.generate(**arguments)
     except BaseException as raised:
@@ -50,12 +56,23 @@ def _as_mapping(inputs: Any) -> dict[str, Any]:
         inputs = {"input_ids": inputs}
     ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
     if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
-        kind = type(inputs if ids is None else ids).__name__
-        what = f"this is a {kind}" if ids is None else f"these are input_ids of type {kind}"
-        if isinstance(ids, torch.Tensor):
-            what = f"these are of shape {tuple(ids.shape)}" + (": one row is `ids[None]`" if ids.ndim == 1 else "")
-        raise TypeError(
-            f"generate takes token ids of shape (batch, tokens); {what}. "
-            'Give what `tokenizer(texts, return_tensors="pt")` returns.'
-        )
+        give = _('Give what `tokenizer(texts, return_tensors="pt")` returns.')
+        raise TypeError(f"{_no_rows(inputs, ids)} {give}")
     return dict(inputs)
+
+
+def _no_rows(inputs: Any, ids: Any) -> str:
+    """What to say of ids that are no rows of a batch; None of inputs that have none."""
+    if ids is None:
+        kind = type(inputs).__name__
+        return _("generate takes token ids of shape (batch, tokens); this is a {type}.", type=kind)
+    if not isinstance(ids, torch.Tensor):
+        kind = type(ids).__name__
+        return _("generate takes token ids of shape (batch, tokens); these are input_ids of type {type}.", type=kind)
+    shape = tuple(ids.shape)
+    if ids.ndim == 1:
+        return _(
+            "generate takes token ids of shape (batch, tokens); these are of shape {shape}: one row is `ids[None]`.",
+            shape=shape,
+        )
+    return _("generate takes token ids of shape (batch, tokens); these are of shape {shape}.", shape=shape)

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pitfalls import SITE
+from pitfalls.language import END, ISOLATE, N_, _, html_language, right_to_left
 
-SEVERITIES = ("error", "warning", "note")  # it raises or can't be right; the text suffers; worth knowing
+SEVERITIES = (N_("error"), N_("warning"), N_("note"))  # it raises or can't be right; the text suffers; worth knowing
 COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
 BORDERS = {"error": "#d62728", "warning": "#e69f00", "note": "#0072b2"}
-NOTHING = "No pitfall found."
-NO_CALL = "No generate call was seen in this process."
+NOTHING = N_("No pitfall found.")
+NO_CALL = N_("No generate call was seen in this process.")
+FROM_THE_RIGHT = "\u2067"  # begins what is read from there, as far as an END
 
 
 class PitfallError(Exception):
@@ -26,7 +28,7 @@ class Finding:
 
     rule: str
     severity: str
-    message: str  # what will happen, or did, with the numbers of this call
+    message: str  # what will happen, or did, with the numbers of this call; in the language of that moment
     fix: str  # code that runs as it stands where `model`, `tokenizer`, `inputs`, `texts` and `messages` are yours
     lesson: str  # such as "06_padding_side"
 
@@ -83,37 +85,56 @@ class Report:
         return [finding.as_dict() for finding in self]
 
     def __str__(self) -> str:
-        return "\n".join(as_text(finding) for finding in self) or NOTHING
+        return "\n".join(as_text(finding) for finding in self) or directed(_(NOTHING))
 
     def __repr__(self) -> str:
         coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        return "\n".join(as_text(finding, coloured) for finding in self) or NOTHING
+        return "\n".join(as_text(finding, coloured) for finding in self) or directed(_(NOTHING))
 
     def _repr_html_(self) -> str:
         if not self.findings:
-            return f"<em>{NOTHING}</em>"
+            return f"<em{html_language()}>{_(NOTHING)}</em>"
         rows = "".join(map(_html_row, self))
-        return f'<table style="text-align: left; border-collapse: collapse">{rows}</table>'
+        return f'<table{html_language()} style="text-align: start; border-collapse: collapse">{rows}</table>'
 
 
 def as_text(finding: Finding, coloured: bool = False) -> str:
     """A finding in some lines of at most 100 characters; code and links are never broken."""
     start, end = (f"\x1b[1;{COLOURS[finding.severity]}m", "\x1b[0m") if coloured else ("", "")
-    lines = [f"{start}{finding.severity}: {finding.rule}{end}"]
-    lines += textwrap.wrap(finding.message, 96, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
-    fix = finding.fix.splitlines()
-    lines += [f"  {'fix:   ' if n == 0 else '       '}{line}" for n, line in enumerate(fix)]
-    lines.append(f"  more:  {finding.link}")
+    head = _("{severity}: {rule}", severity=_(finding.severity), rule=finding.rule)
+    message = textwrap.wrap(finding.message, 96, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+    said = directed("\n".join([f"{start}{head}{end}", *message]))
+    fix, more = _("fix:"), _("more:")
+    width = max(len(fix), len(more)) + 2
+    above = [directed(f"  {fix}")] if right_to_left() else []  # no line is prose and code
+    code = [f"  {'' if n or above else fix:{width}}{line}" for n, line in enumerate(finding.fix.splitlines())]
+    return "\n".join([said, *above, *code, directed(f"  {more:{width}}{finding.link}")])
+
+
+def directed(text: str) -> str:
+    """Lines of prose for a terminal: where the language runs from right to left, each says so; code in them does not.
+
+    What a line begins it ends, too: of a value that goes on in the next line, each part keeps its own order.
+    """
+    if not right_to_left():
+        return text
+    lines, inside = [], 0
+    for line in text.split("\n"):
+        before, inside = inside, max(0, inside + line.count(ISOLATE) - line.count(END))
+        told = line.lstrip(" ")
+        lines.append(f"{FROM_THE_RIGHT}{' ' * (len(line) - len(told))}{ISOLATE * before}{told}{END * inside}{END}")
     return "\n".join(lines)
 
 
 def _html_row(finding: Finding) -> str:
-    style = "text-align: left; vertical-align: top; padding: 6px 10px"
-    name = f"<b>{html.escape(finding.rule)}</b><br><small>{finding.severity}</small>"
-    link = f'<a href="{html.escape(finding.link)}" target="_blank">more</a>'
+    style = "text-align: start; vertical-align: top; padding: 6px 10px"
+    name = f"<b>{html.escape(finding.rule)}</b><br><small>{_(finding.severity)}</small>"
+    link = f'<a href="{html.escape(finding.link)}" target="_blank">' + _("more") + "</a>"
     code = "margin: 4px 0 0; white-space: pre-wrap; font-family: monospace; background: none"
-    fix = f'<pre style="{code}">{html.escape(finding.fix)}</pre>'
+    direction = ' dir="ltr"' if right_to_left() else ""
+    fix = f'<pre{direction} style="{code}">{html.escape(finding.fix)}</pre>'
     return (
-        f'<tr><td style="{style}; white-space: nowrap; border-left: 4px solid {BORDERS[finding.severity]}">{name}</td>'
+        f'<tr><td style="{style}; white-space: nowrap; border-inline-start: 4px solid {BORDERS[finding.severity]}">'
+        f"{name}</td>"
         f'<td style="{style}">{html.escape(finding.message)} {link}{fix}</td></tr>'
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.report import Finding
+from pitfalls.language import _
 
 GENERATE = "output = model.generate(**inputs, max_new_tokens=50)"  # the end of many a fix
 TEMPLATE = """
@@ -51,10 +52,12 @@ class Rule:
 
     @property
     def summary(self) -> str:
-        return self.story.splitlines()[0]
+        """What happens, in the chosen language: the first sentence of the story."""
+        return _(self.story).splitlines()[0]
 
     @property
     def story(self) -> str:
+        """In English: a message to look up as a whole."""
         told = inspect.getdoc(self.look)
         if told is None:  # `python -OO` drops docstrings: this one is read from the file
             (function,) = ast.parse(textwrap.dedent(inspect.getsource(self.look))).body

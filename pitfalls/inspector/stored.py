@@ -10,10 +10,12 @@ from typing import Any
 import transformers
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+from pitfalls.language import N_, _
 from pitfalls.model.fetch import ModelError
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "*.gguf")  # as `from_pretrained` looks for them
+NO_TOKENIZER = N_("there are no files of one")
 TOKENIZERS = ("tokenizer.*", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 
 
@@ -27,15 +29,18 @@ def load_config(folder: Path, raw: dict[str, Any]) -> Any:
         with suppress(Exception):
             return transformers.PretrainedConfig.from_dict(raw)
     if not kind:
-        why = "Its config.json names no model_type, so it is no checkpoint of transformers."
+        why = _("Its config.json names no model_type, so it is no checkpoint of transformers.")
     elif "does not recognize" in said:
-        why = (
-            f"Transformers {transformers.__version__} does not know its model_type {kind!r}: the name is misspelt, "
-            "or `pip install -U transformers` brings it."
+        why = _(
+            "Transformers {version} does not know its model_type {model_type!r}: the name is misspelt, "
+            "or `pip install -U transformers` brings it.",
+            version=transformers.__version__,
+            model_type=kind,
         )
     else:
-        why = f"Transformers refuses its config.json ({said})."
-    raise ModelError(f"{folder} can't be looked at. {why}")
+        why = _("Transformers refuses its config.json ({error}).", error=said)
+    wrong = _("{folder} can't be looked at.", folder=folder)
+    raise ModelError(f"{wrong} {why}")
 
 
 def load_settings(folder: Path, config: Any) -> GenerationConfig:
@@ -46,13 +51,14 @@ def load_settings(folder: Path, config: Any) -> GenerationConfig:
     try:
         return GenerationConfig.from_pretrained(folder)
     except Exception as error:
-        raise ModelError(f"{path} can't be read ({short(error)}). Mend it or remove it.") from None
+        why = _("{file} can't be read ({error}). Mend it or remove it.", file=path, error=short(error))
+        raise ModelError(why) from None
 
 
 def load_tokenizer(folder: Path) -> tuple[Any, str | None]:
-    """The tokenizer; or None, and why."""
+    """The tokenizer; or None, and why, in English."""
     if not any(path.is_file() for pattern in TOKENIZERS for path in folder.glob(pattern)):
-        return None, "there are no files of one"
+        return None, NO_TOKENIZER
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False), None
     except Exception as error:  # whatever a damaged file raises
@@ -99,28 +105,31 @@ def weights_listed(sizes: dict[str, int], counts: dict[str, int]) -> dict[str, A
 
 def _read_header(path: Path, parameters: dict[str, int]) -> str:
     """Add the numbers of weights in a file by dtype; what is wrong with the file, or nothing."""
+    name = printable(path.name)
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
             start = file.read(8)
             length = int.from_bytes(start, "little")
             if start == b"version " and size < 1000:
-                return "is a pointer of Git LFS and not the weights"
+                return _("{file} is a pointer of Git LFS and not the weights", file=name)
             if path.suffix != ".safetensors":
                 return ""
             if size < 8 + length:
-                return f"is cut or damaged, with {size:,} bytes"
+                return _("{file} is cut or damaged, with {size:,} bytes", file=name, size=size)
             header = json.loads(file.read(length))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
         for tensor in tensors:
             dtype = DTYPES.get(tensor["dtype"], tensor["dtype"].lower())
             parameters[dtype] = parameters.get(dtype, 0) + prod(tensor["shape"])
         whole = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-        return f"is cut: it has {size:,} bytes of {whole:,}" if size < whole else ""
+        if size < whole:
+            return _("{file} is cut: it has {size:,} bytes of {whole:,}", file=name, size=size, whole=whole)
+        return ""
     except OSError:
-        return "is missing or can't be read"
+        return _("{file} is missing or can't be read", file=name)
     except (ValueError, TypeError, LookupError, AttributeError):
-        return "is damaged: its header makes no sense"
+        return _("{file} is damaged: its header makes no sense", file=name)
 
 
 def short(error: Exception) -> str:

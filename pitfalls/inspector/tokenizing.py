@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.conversation import Conversation
 from pitfalls.inspector.vocabulary import special_ids
+from pitfalls.language import _
 
 KEPT_ROWS, KEPT_TEXTS, KEPT_TOKENIZERS = 4096, 64, 16
 SAMPLE = 64  # ids whose text is written again
@@ -152,7 +153,7 @@ def place(frames: list[FrameType]) -> str:
         return ""
     file, line = frames[0].f_code.co_filename, frames[0].f_lineno
     if "ipykernel" in file or "ipython-input" in file:
-        return f"line {line} of the cell"
+        return _("line {line} of the cell", line=line)
     return f"{file.replace(chr(92), '/').rpartition('/')[2]}:{line}"
 
 

@@ -16,12 +16,13 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.decoded import address
 from pitfalls.inspector.listening import Heard
-from pitfalls.inspector.report import NO_CALL, Finding, Report, as_text
+from pitfalls.inspector.report import NO_CALL, Finding, Report, as_text, directed
 from pitfalls.inspector.rows import rows_of
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
+from pitfalls.language import N_, _, html_language, ngettext
 
-SAYS = "\npitfalls says:\n"
+NONE_SEEN = N_("No generate call was seen.")
 SHOWN = 3  # places of a finding
 RECENT = 8  # calls whose output may still be decoded
 LIBRARIES = ("transformers", "transformers_modules", "torch", "pitfalls")  # the second: code that came with a model
@@ -45,7 +46,8 @@ class Calls(list[Call]):
         places: dict[str, list[str]] = {}
         for n, call in enumerate(self):
             for finding in call.report:
-                places.setdefault(finding.rule, []).append(f"call {n}" + f" at {call.place}" * bool(call.place))
+                at = _("call {number} at {place}", number=n, place=call.place) if call.place else _call(n)
+                places.setdefault(finding.rule, []).append(at)
         return [(finding, places.get(finding.rule, [])) for finding in self.report]
 
     def as_dicts(self) -> list[dict[str, Any]]:
@@ -56,23 +58,37 @@ class Calls(list[Call]):
         """How many calls there were, and each finding once with where it was made."""
         found = self.found()
         if not self and not found:
-            return NO_CALL
-        lines = [f"{len(self)} generate call{'s' * (len(self) != 1)}, {'no pitfall' if not found else 'found:'}"]
+            return directed(_(NO_CALL))
+        if not found:
+            return directed(ngettext("{n} generate call, no pitfall", "{n} generate calls, no pitfall", len(self)))
+        lines = [directed(ngettext("{n} generate call, found:", "{n} generate calls, found:", len(self)))]
         for finding, places in found:
             lines.append(as_text(finding))
             if places:
-                more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-                lines.append(f"  made in: {', '.join(places[:SHOWN])}{more}")
+                lines.append(directed(f"  {_made_in(places)}"))
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return "\n".join(f"call {n}: {call!r}" for n, call in enumerate(self)) or "No generate call was seen."
+        told = [
+            directed(_("call {number}: {told}", number=n, told=call.told())) + f"\n{call.report!r}"
+            for n, call in enumerate(self)
+        ]
+        return "\n".join(told) or directed(_(NONE_SEEN))
 
     def _repr_html_(self) -> str:
-        return (
-            "".join(f"<b>call {n}</b>{call._repr_html_()}" for n, call in enumerate(self))
-            or "<em>No generate call was seen.</em>"
-        )
+        told = [f"<b{html_language()}>{_call(n)}</b>{call._repr_html_()}" for n, call in enumerate(self)]
+        return "".join(told) or f"<em{html_language()}>{_(NONE_SEEN)}</em>"
+
+
+def _call(number: int) -> str:
+    return _("call {number}", number=number)
+
+
+def _made_in(places: list[str]) -> str:
+    more, shown = len(places) - SHOWN, ", ".join(places[:SHOWN])
+    if more > 0:
+        return _("made in: {places} and {more} more", places=shown, more=more)
+    return _("made in: {places}", places=shown)
 
 
 class Watcher:
@@ -151,10 +167,13 @@ def conclude(
 def explain(error: BaseException, report: Report) -> None:
     """Add what explains an exception to its notes, once; Python 3.10 shows none, so there it is printed too."""
     report = Report(finding for finding in report if RULES[finding.rule].explains_error(error))
-    if not len(report) or any(note.startswith(SAYS) for note in getattr(error, "__notes__", [])):
+    if not len(report):
         return
     try:
-        note = f"{SAYS}{report}"
+        says = "\n" + directed(_("pitfalls says:"))
+        if any(note.startswith(says) for note in getattr(error, "__notes__", [])):
+            return
+        note = f"{says}\n{report}"
         if hasattr(error, "add_note"):
             error.add_note(note)
         else:

@@ -32,6 +32,7 @@ from pitfalls.inspector.rules.lengths import in_4_bit_on_a_cpu
 from pitfalls.inspector.tokenizer_calls import ENCODINGS, TOKENIZER_CALLS, conversations_of, failed_template
 from pitfalls.inspector.tokenizing import frames_of_caller, place, whose
 from pitfalls.inspector.watcher import INSIDE, LOCK, WATCHERS, Calls, Watcher, conclude, explain, looking
+from pitfalls.language import _
 
 PIPELINES = "transformers.pipelines.base"
 _SIGNATURE = inspect.signature(GenerationMixin.generate)  # now, before anyone replaces it
@@ -64,8 +65,11 @@ class watch:
             model, tokenizer = model.model, tokenizer or model.tokenizer
         if model is not None and not isinstance(model, (torch.nn.Module, GenerationMixin)):
             raise TypeError(
-                f"watch takes a model or a pipeline; this is a {type(model).__name__}. Or give nothing: "
-                "`with pitfalls.watch() as calls` sees every generate call of the process."
+                _(
+                    "watch takes a model or a pipeline; this is a {type}. Or give nothing: "
+                    "`with pitfalls.watch() as calls` sees every generate call of the process.",
+                    type=type(model).__name__,
+                )
             )
         self.watcher = Watcher(model, tokenizer, selected(only, ignore))
         self.open: list[ExitStack] = []  # one for each time that this block is open
