@@ -22,7 +22,7 @@ LAB_FLAGS := --allow-root $(BROWSER_FLAG)
 OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
 QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: lab test test-all test-slow notebooks images site serve-site bench format fork
+.PHONY: lab test test-all test-slow notebooks images translations site serve-site bench format fork
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
@@ -47,6 +47,10 @@ notebooks: $(READY)
 
 images: $(READY)
 	$(BIN)/python -m tools.pictures
+
+# Other languages: what is missing in translations/, and whatever is built of it. INTO=ar and LESSON=04 do one.
+translations: $(READY)
+	$(BIN)/python -m tools.translations $(INTO) $(LESSON)
 
 # The course as a web site in build/site/: for a web server, a stick, or GitHub (.github/workflows/site.yml).
 site: $(READY)

@@ -3,19 +3,24 @@
 import re
 from pathlib import Path
 
+from babel import Locale
 from sphinx.application import Sphinx
 
 import pitfalls
+from pitfalls.language import SOURCE, _, html_language
+from pitfalls.language import language as chosen_language
+from tools import translations
 
-project = html_title = "Generation pitfalls"
+project = html_title = _("Generation pitfalls")
 author = "the authors of Generation pitfalls"
 release = pitfalls.__version__
-language = "en"
+language = chosen_language()
+home = "" if language == SOURCE else f"{language}/"  # in which folder of the site this language stands
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["made", "notebooks"]  # what other pages include, and what readers download
 
 nb_execution_mode = "off"  # the outputs are those that were saved
-nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
+nb_code_prompt_show, nb_code_prompt_hide = _("Show the code"), _("Hide the code")
 myst_enable_extensions = ["attrs_block", "colon_fence"]
 myst_heading_anchors = 3
 default_role = "code"  # docstrings have single backticks
@@ -25,8 +30,13 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
-html_baseurl = pitfalls.SITE
-html_static_path = ["_static"]
+html_baseurl = pitfalls.SITE + home
+html_static_path, templates_path = ["_static"], ["_templates"]
+html_sidebars = {
+    "**": [
+        f"sidebar/{part}.html" for part in ("brand", "search", "languages", "scroll-start", "navigation", "scroll-end")
+    ]
+}
 html_css_files = ["site.css"]
 html_copy_source = html_domain_indices = html_show_copyright = False
 html_show_search_summary = False  # it would ask a server for each page that was found
@@ -54,10 +64,49 @@ def logical(css: str) -> str:
     return css
 
 
+# What the theme says in English only.
+THEME = {
+    "Toggle site navigation sidebar": _("Toggle site navigation sidebar"),
+    "Toggle table of contents sidebar": _("Toggle table of contents sidebar"),
+    "Toggle Light / Dark / Auto color theme": _("Toggle Light / Dark / Auto color theme"),
+    "Light mode": _("Light mode"),
+    "Dark mode": _("Dark mode"),
+    "Auto light/dark, in light mode": _("Auto light/dark, in light mode"),
+    "Auto light/dark, in dark mode": _("Auto light/dark, in dark mode"),
+    "Skip to content": _("Skip to content"),
+    "On this page": _("On this page"),
+    "Back to top": _("Back to top"),
+    "Made with": _("Made with"),
+}
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
-    if error is None and app.builder.format == "html":
-        for path in Path(app.outdir, "_static").rglob("*.css"):
-            path.write_text(logical(path.read_text(encoding="utf-8")), encoding="utf-8")
+    if error is not None or app.builder.format != "html":
+        return
+    for path in Path(app.outdir, "_static").rglob("*.css"):
+        path.write_text(logical(path.read_text(encoding="utf-8")), encoding="utf-8")
+    if language == SOURCE:
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8").replace(f' lang="{language}"', html_language(), 1)
+        for english, ours in THEME.items():
+            text = re.sub(rf'(?<=[>"])(\s*){re.escape(english)}(\s*)(?=[<"])', rf"\1{ours}\2", text)
+        path.write_text(text, encoding="utf-8")
+
+
+def name_languages(app: Sphinx, page: str, template: str, context: dict[str, object], doctree: object) -> None:
+    """The same page in the other languages: for readers, and for whoever searches."""
+    up = "../" * (page.count("/") + bool(home))
+    folders = {code: "" if code == SOURCE else f"{code}/" for code in [SOURCE, *translations.languages()]}
+    context["languages"] = [
+        (code, Locale.parse(code, sep="-").get_display_name(code), f"{up}{folder}{page}.html", code == language)
+        for code, folder in folders.items()
+    ]
+    links = [*folders.items(), ("x-default", "")]
+    context["metatags"] = str(context.get("metatags", "")) + "".join(
+        f'<link rel="alternate" hreflang="{code}" href="{pitfalls.SITE}{folder}{page}.html">\n'
+        for code, folder in links
+    )
 
 
 def mark_code(app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
@@ -75,4 +124,5 @@ def name_levels(app: Sphinx, page: str, template: str, context: dict[str, object
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", mark_code)
     app.connect("html-page-context", name_levels, priority=900)  # after the theme has made it
+    app.connect("html-page-context", name_languages)
     app.connect("build-finished", finish)

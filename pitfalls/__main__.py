@@ -10,8 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from pitfalls.inspector.report import directed
-from pitfalls.language import _
+from pitfalls.language import _, directed
 
 
 def show_machine(asked: argparse.Namespace) -> int:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pitfalls.inspector.anywhere import LateWatch
-from pitfalls.inspector.report import directed
-from pitfalls.language import _, ngettext
+from pitfalls.language import _, directed, ngettext
 
 if TYPE_CHECKING:
     from pitfalls.inspector.watcher import Calls

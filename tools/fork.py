@@ -20,7 +20,7 @@ NAME = r"(?P<owner>[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38})/(?P<name>[\w.-]{1,100})" 
 def files() -> list[str]:
     """The text files of the repository that may hold its address."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [name for name in names.stdout.split("\0") if name.endswith((".ipynb", ".md", ".py", ".toml"))]
+    return [name for name in names.stdout.split("\0") if name.endswith((".ipynb", ".md", ".po", ".py", ".toml"))]
 
 
 def repoint(text: str, old: str, new: str) -> str:

@@ -23,13 +23,14 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 import pitfalls
+from pitfalls.language import _, ngettext
 from tools.fork import REPOSITORY, ROOT
+from tools.readable import BUDGET
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 BEYOND = range(9, 14)  # lessons about what comes next
 RESULTS = ROOT / "tools" / "bench.json"  # what `make bench` measured
 VERSION = re.compile(r'(?<=lesson := ")[^"]+')  # in the setup cell
-BUDGET = re.compile(r"^\*\d+ minutes to read.*\*$", flags=re.MULTILINE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -76,22 +77,21 @@ def hides_source(cell: nbformat.NotebookNode) -> bool:
     return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
 
 
-def budget(path: Path, notebook: nbformat.NotebookNode) -> str:
+def budget(name: str) -> str:
     """The line in a lesson's header. Raises KeyError for a lesson that `make bench` has not measured."""
-    measured = json.loads(RESULTS.read_text())["lessons"][path.stem]
-    reading, practising = minutes(notebook)
-    exercises = f", {practising} for the exercises" if practising else ""
+    measured = json.loads(RESULTS.read_text())["lessons"][name]
+    reading, practising = minutes(read(ROOT / "notebooks" / f"{name}.ipynb"))
+    told = [ngettext("{n} minute to read", "{n} minutes to read", reading)]
+    if practising:
+        told = [_("{reading} minutes to read, {practising} for the exercises", reading=reading, practising=practising)]
     seconds = 5 * math.ceil(measured["seconds"] / 5)
-    gigabytes = math.ceil(2 * measured["memory"] / 1e9) / 2
-    return (
-        f"*{reading} minutes to read{exercises} · {seconds} seconds of computing on 2 CPU cores · {gigabytes:g} GB of "
-        "memory · 93 MB to download, once for the whole course*"
-    )
+    told.append(_("{seconds} seconds of computing on 2 CPU cores", seconds=seconds))
+    told.append(_("{gigabytes:g} GB of memory", gigabytes=math.ceil(2 * measured["memory"] / 1e9) / 2))
+    return f"*{' · '.join([*told, _('93 MB to download, once for the whole course')])}*"
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
-    """Run one lesson from top to bottom; raises `CellExecutionError` at the first cell that fails."""
-    notebook = read(path)
+def execute(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:
+    """Run a lesson from top to bottom beside `path`; raises `CellExecutionError` at the first cell that fails."""
     setup = code_cells(notebook)[0]
     setup.source = VERSION.sub(pitfalls.__version__, setup.source)
     before = {cell.source: cell.outputs for cell in code_cells(notebook)}
@@ -100,13 +100,14 @@ def execute(path: Path) -> nbformat.NotebookNode:
         os.environ["PITFALLS_SAVING"] = "1"  # a prediction then knows its answer on a page without a kernel
         NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     header = notebook.cells[0]
-    header.source = BUDGET.sub(lambda _: budget(path, notebook), header.source)
+    header.source = BUDGET.sub(lambda _: budget(path.stem), header.source)
     return normalise(notebook, before)
 
 
 def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbformat.NotebookNode:
     saved = {"outputs_of_code": fingerprint(notebook), "saved_with": f"generation-pitfalls {pitfalls.__version__}"}
-    notebook.metadata = nbformat.from_dict(METADATA | saved)
+    told = {"readable": notebook.metadata["readable"]} if "readable" in notebook.metadata else {}  # to translators
+    notebook.metadata = nbformat.from_dict(METADATA | told | saved)
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         cell.metadata.pop("execution", None)
@@ -152,7 +153,7 @@ def main(names: list[str]) -> int:
             continue
         print(f"{path.name} …", flush=True)
         try:
-            notebook = execute(path)
+            notebook = execute(read(path), path)
         except KeyError as lesson:
             print(f"{lesson} has not been measured yet, so its budget is not known: run `make bench`.")
             return 1

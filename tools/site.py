@@ -2,6 +2,7 @@
 
 Sphinx reads build/docs/, which is made anew each time: the pages of docs/, the lessons, and what other files tell, such
 as a page for each rule of the inspector. Nothing is run: the outputs are those that the notebooks were saved with.
+English stands at the root, each other language in a folder of its own with the same pages.
 """
 
 import copy
@@ -17,41 +18,61 @@ from sphinx.cmd.build import build_main
 from pitfalls.inspector import catalogue
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
+from pitfalls.language import SOURCE, _, language
+from tools import translations
 from tools.fork import ROOT
 from tools.lessons import LESSONS, RESULTS, code_cells, hides_source, read
 
-SOURCE, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
+DOCS, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 BADGE = re.compile(r"\[!\[[^]]*\]\(https://colab[^)]*\)\]\((https://colab[^)]*)\)")
-TITLES = {path.stem: read(path).cells[0].source.splitlines()[0].removeprefix("# ") for path in LESSONS}
+WRAPPED = re.compile(r'^<div dir="rtl" lang="[\w-]+">\n\n(.*)\n\n</div>$', re.DOTALL)  # the page itself has a direction
 
 
-def assemble() -> None:
-    """What Sphinx reads."""
-    shutil.rmtree(SOURCE, ignore_errors=True)
-    shutil.copytree(ROOT / "docs", SOURCE, ignore=shutil.ignore_patterns("conf.py", "_static"))
-    shutil.copytree(ROOT / "images", SOURCE / "images")
-    shutil.copytree(ROOT / "notebooks", SOURCE / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    for name in ("lessons", "made"):
-        (SOURCE / name).mkdir()
-    for path in LESSONS:
-        nbformat.write(lesson(path), SOURCE / "lessons" / path.name)
-    _, instructors = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8").split("\n# For instructors")
+def assemble(locale: str) -> None:
+    """What Sphinx reads for one language."""
+    home = DOCS / locale
+    shutil.copytree(ROOT / "docs", home, ignore=shutil.ignore_patterns("conf.py", "_*"))
+    shutil.copytree(ROOT / "images", home / "images")
+    for name in ("lessons", "made", "notebooks"):
+        (home / name).mkdir()
+    for path in lessons_in(locale):
+        shutil.copy(path, home / "notebooks")
+        nbformat.write(lesson(path), home / "lessons" / path.name)
+    readme = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    instructors = readme[readme.index("\n# For instructors") :]
+    (home / "lessons" / "instructors.md").write_text(instructors, encoding="utf-8")
+    if locale != SOURCE:
+        translate = translations.translated(translations.read(locale, "pages"))
+        for path in home.rglob("*.md"):
+            text = translations.page(locale, path.read_text(encoding="utf-8"), translate)
+            path.write_text(text, encoding="utf-8")
     heard = {row.rule: row.transformers for row in catalogue.heard()}
+    titles = {path.stem: title(path) for path in lessons_in(locale)}
     pages = {
-        "lessons/instructors": f"# For instructors{instructors}",
         "made/bench": bench(),
         "made/rules": rules(),
-        **{f"rules/{name}": rule(RULES[name], said) for name, said in heard.items()},
+        **{f"rules/{name}": rule(RULES[name], said, titles) for name, said in heard.items()},
     }
     for name, text in pages.items():
-        (SOURCE / f"{name}.md").write_text(text, encoding="utf-8")
-    (SOURCE / "made" / "slider.html").write_text(living(LESSONS[4], "NextToken("), encoding="utf-8")
+        (home / f"{name}.md").write_text(text, encoding="utf-8")
+    (home / "made" / "slider.html").write_text(living(lessons_in(locale)[4], "NextToken("), encoding="utf-8")
+
+
+def lessons_in(locale: str) -> list[Path]:
+    return LESSONS if locale == SOURCE else [path.parent / locale / path.name for path in LESSONS]
+
+
+def title(path: Path) -> str:
+    return WRAPPED.sub(r"\1", read(path).cells[0].source).splitlines()[0].removeprefix("# ")
 
 
 def lesson(path: Path) -> nbformat.NotebookNode:
     """A notebook as a page: doors in place of the badge, the setup's code folded, words for whoever sees no picture."""
     page = copy.deepcopy(read(path))
-    doors = rf"{{.doors}}\n[Open in Colab](\1) {{download}}`Download the notebook <../notebooks/{path.name}>`"
+    for cell in page.cells:
+        cell.source = WRAPPED.sub(r"\1", cell.source)
+    colab, download = _("Open in Colab"), _("Download the notebook")
+    doors = rf"{{.doors}}\n[{colab}](\1) {{download}}`{download} <../notebooks/{path.name}>`"
     page.cells[0].source = BADGE.sub(doors, page.cells[0].source)
     for number, cell in enumerate(code_cells(page)):
         alts = [told["alt"] for output in cell.outputs for told in output.get("metadata", {}).values() if "alt" in told]
@@ -70,13 +91,18 @@ def living(path: Path, call: str) -> str:
     return f'<img alt="{alt}" src="data:image/png;base64,{output.data["image/png"].strip()}">'
 
 
-def rule(rule: Rule, said: str) -> str:
+def rule(rule: Rule, said: str, titles: dict[str, str]) -> str:
     """A page about one rule: story, mistake, fix and source."""
     outside = re.compile(r"<(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # no code: Markdown would take it for HTML
-    summary, _, why = outside.sub("&lt;", rule.story).partition("\n")
-    kind, _, error = said.partition(": ")
-    transformers = {"nothing": "says nothing", "warning": "gives a warning", "error": f"raises `{error}`"}[kind]
-    severity = f"an {rule.severity}" if rule.severity == "error" else f"a {rule.severity}"
+    summary, _line, why = outside.sub("&lt;", _(rule.story)).partition("\n")
+    kind, _colon, error = said.partition(": ")
+    if kind == "error":
+        heard = _("Transformers {version} raises `{error}`.", version=catalogue.VERSION, error=error)
+    elif kind == "warning":
+        heard = _("Transformers {version} gives a warning.", version=catalogue.VERSION)
+    else:
+        heard = _("Transformers {version} says nothing.", version=catalogue.VERSION)
+    lesson = f"[{titles[rule.lesson]}](../lessons/{rule.lesson}.ipynb)"
     return f"""---
 orphan: true
 ---
@@ -87,26 +113,26 @@ orphan: true
 
 {why.strip()}
 
-Transformers {catalogue.VERSION} {transformers}; the inspector gives {severity}.
-The lesson about it: [{TITLES[rule.lesson]}](../lessons/{rule.lesson}.ipynb).
+{heard} {_("The inspector's finding: {severity}.", severity=_(rule.severity))}
+{_("The lesson about it: {lesson}.", lesson=lesson)}
 
-## The mistake
+## {_("The mistake")}
 
 ```python
 {rule.mistake}
 ```
 
-## The fix
+## {_("The fix")}
 
 ```python
 {rule.fix}
 ```
 
-## Source
+## {_("Source")}
 
-Where the mistake was reported, or the behaviour is described: <{rule.source}>
+{_("Where the mistake was reported, or the behaviour is described:")} <{rule.source}>
 
-[All rules](index.md)
+[{_("All rules")}](index.md)
 """
 
 
@@ -119,16 +145,23 @@ def bench() -> str:
     """What `make bench` measured, as a table."""
     results = json.loads(RESULTS.read_text())
     rows = [f"| {row['what']} | {row['value']} | {row['ratio']:.2g} × {row['of']} |" for row in results["rows"]]
-    return "\n".join([f"{results['machine']}.", "", "| what | median | compared |", "|---|---|---|", *rows, ""])
+    head = f"| {_('what')} | {_('median')} | {_('compared')} |"
+    return "\n".join([f"{results['machine']}.", "", head, "|---|---|---|", *rows, ""])
 
 
 def build() -> int:
     """The site, from nothing; the exit status of Sphinx, to which a warning is an error."""
-    assemble()
+    shutil.rmtree(DOCS, ignore_errors=True)
     shutil.rmtree(SITE, ignore_errors=True)
-    doctrees = SITE.with_name("doctrees")
-    options = ["-q", "-E", "-W", "--keep-going", "-j", "auto", "-c", str(ROOT / "docs"), "-d", str(doctrees)]
-    return build_main([*options, str(SOURCE), str(SITE)])
+    status = 0
+    for locale in [SOURCE, *translations.languages()]:
+        language(locale)
+        assemble(locale)
+        doctrees, target = DOCS.with_name("doctrees") / locale, SITE if locale == SOURCE else SITE / locale
+        options = ["-q", "-E", "-W", "--keep-going", "-j", "auto", "-c", str(ROOT / "docs"), "-d", str(doctrees)]
+        status = status or build_main([*options, str(DOCS / locale), str(target)])
+    language(SOURCE)
+    return status
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pitfalls.inspector.importing import Awaited
-from pitfalls.inspector.report import NO_CALL, directed
-from pitfalls.language import _
+from pitfalls.inspector.report import NO_CALL
+from pitfalls.language import _, directed
 
 if TYPE_CHECKING:
     from pitfalls.inspector.watcher import Calls

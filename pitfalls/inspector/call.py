@@ -25,10 +25,10 @@ from pitfalls.inspector.chat_format import ChatFormat, chat_format
 from pitfalls.inspector.conversation import Conversation
 from pitfalls.inspector.given import plain, readable, token_ids, tokenizer_in, unwrapped
 from pitfalls.inspector.pads import Pads, find_pads
-from pitfalls.inspector.report import Report, directed
+from pitfalls.inspector.report import Report
 from pitfalls.inspector.rows import Row
 from pitfalls.inspector.vocabulary import role_id, special_ids
-from pitfalls.language import _, html_language
+from pitfalls.language import _, directed, html_language
 
 DEFAULTS = {  # of `generate` in transformers 5.23, where neither the caller nor the model's own settings say otherwise
     "do_sample": False,

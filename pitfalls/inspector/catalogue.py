@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 from transformers.utils import logging as transformers_logging
 
 from pitfalls.inspector.checking import no_such_rule
-from pitfalls.inspector.report import SEVERITIES, directed, lesson_link
+from pitfalls.inspector.report import SEVERITIES, lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
-from pitfalls.language import N_, _
+from pitfalls.language import N_, _, directed
 from pitfalls.model.choose import fetch_model
 
 HEARD = Path(__file__).with_name("heard.md")  # what `summary` gave

@@ -21,7 +21,7 @@ from pitfalls.inspector.chat_format import ChatFormat, chat_format
 from pitfalls.inspector.facts import rows
 from pitfalls.inspector.given import token_ids
 from pitfalls.inspector.oddities import Parts, find_oddities
-from pitfalls.inspector.report import Report, directed
+from pitfalls.inspector.report import Report
 from pitfalls.inspector.stored import (
     load_config,
     load_settings,
@@ -33,7 +33,7 @@ from pitfalls.inspector.stored import (
     weights_listed,
 )
 from pitfalls.inspector.vocabulary import role_id
-from pitfalls.language import html_language
+from pitfalls.language import directed, html_language
 from pitfalls.model.choose import read_config, without_weights
 from pitfalls.silence import silenced
 

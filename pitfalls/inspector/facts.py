@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pitfalls.inspector.stored import printable
-from pitfalls.language import END, ISOLATE, N_, _, ngettext, right_to_left
+from pitfalls.language import N_, _, isolated, ngettext
 
 OWN_CODE = {
     "needed": N_("needs code of its own, which was not run"),
@@ -28,21 +28,16 @@ def _all(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield _("weights"), _about_weights(facts["weights"])
     if facts["quantization"]:
         said = textwrap.shorten(printable(str(facts["quantization"])), 240, placeholder=" …")
-        yield _("quantization"), _code(said)
+        yield _("quantization"), isolated(said)
     yield _("vocabulary"), _about_vocabulary(facts["vocabulary"])
     yield _("window"), _about_window(facts["window"])
     if facts["vocabulary"]["class"]:
         yield from _about_chat(facts["chat"])
         yield from _about_tokens(facts)
-    settings = _code(", ".join(f"{name}={value!r}" for name, value in facts["settings"].items()))
+    settings = isolated(", ".join(f"{name}={value!r}" for name, value in facts["settings"].items()))
     yield _("settings"), settings or _("none of its own: greedy, and 20 new tokens, unless the call says otherwise")
     if not facts["settings_file"]:
         yield "", _("there is no generation_config.json: ids come from config.json")
-
-
-def _code(text: str) -> str:
-    """Code keeps its own order among words that are read from right to left."""
-    return f"{ISOLATE}{text}{END}" if text and right_to_left() else text
 
 
 def _both(fact: str, more: str) -> str:
@@ -103,7 +98,7 @@ def _about_window(window: dict[str, Any]) -> str:
 def _about_chat(chat: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if chat["example"] is not None:
         lines = chat["example"].splitlines(keepends=True)
-        shown = [_code(text if len(text) <= 82 else f"{text[:80]} …") for text in map(repr, lines)]
+        shown = [isolated(text if len(text) <= 82 else f"{text[:80]} …") for text in map(repr, lines)]
         yield _("chat"), "\n".join(shown if len(shown) <= 12 else [*shown[:5], "…", *shown[-6:]])
         before, after = chat["user"]
         yield "", _("a user's turn: {before!r} … {after!r}", before=before, after=after)

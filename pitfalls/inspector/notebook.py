@@ -8,8 +8,7 @@
 from typing import Any
 
 from pitfalls.inspector.anywhere import LateWatch
-from pitfalls.inspector.report import directed
-from pitfalls.language import _
+from pitfalls.language import _, directed
 
 _extension: "_Cells | None" = None
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pitfalls import SITE
-from pitfalls.language import END, ISOLATE, N_, _, html_language, right_to_left
+from pitfalls.language import N_, _, directed, html_language, right_to_left
 
 SEVERITIES = (N_("error"), N_("warning"), N_("note"))  # it raises or can't be right; the text suffers; worth knowing
 COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
 BORDERS = {"error": "#d62728", "warning": "#e69f00", "note": "#0072b2"}
 NOTHING = N_("No pitfall found.")
 NO_CALL = N_("No generate call was seen in this process.")
-FROM_THE_RIGHT = "\u2067"  # begins what is read from there, as far as an END
 
 
 class PitfallError(Exception):
@@ -109,21 +108,6 @@ def as_text(finding: Finding, coloured: bool = False) -> str:
     above = [directed(f"  {fix}")] if right_to_left() else []  # no line is prose and code
     code = [f"  {'' if n or above else fix:{width}}{line}" for n, line in enumerate(finding.fix.splitlines())]
     return "\n".join([said, *above, *code, directed(f"  {more:{width}}{finding.link}")])
-
-
-def directed(text: str) -> str:
-    """Lines of prose for a terminal: where the language runs from right to left, each says so; code in them does not.
-
-    What a line begins it ends, too: of a value that goes on in the next line, each part keeps its own order.
-    """
-    if not right_to_left():
-        return text
-    lines, inside = [], 0
-    for line in text.split("\n"):
-        before, inside = inside, max(0, inside + line.count(ISOLATE) - line.count(END))
-        told = line.lstrip(" ")
-        lines.append(f"{FROM_THE_RIGHT}{' ' * (len(line) - len(told))}{ISOLATE * before}{told}{END * inside}{END}")
-    return "\n".join(lines)
 
 
 def _html_row(finding: Finding) -> str:

@@ -16,11 +16,11 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.checking import apply_rules
 from pitfalls.inspector.decoded import address
 from pitfalls.inspector.listening import Heard
-from pitfalls.inspector.report import NO_CALL, Finding, Report, as_text, directed
+from pitfalls.inspector.report import NO_CALL, Finding, Report, as_text
 from pitfalls.inspector.rows import rows_of
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
-from pitfalls.language import N_, _, html_language, ngettext
+from pitfalls.language import N_, _, directed, html_language, ngettext
 
 NONE_SEEN = N_("No generate call was seen.")
 SHOWN = 3  # places of a finding

@@ -1,7 +1,6 @@
 """What the figures are made of: token boxes, bars, titles, and text that can be seen and is never a formula."""
 
 import io
-import re
 import unicodedata
 from collections.abc import Collection
 from functools import cache
@@ -21,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 from transformers import PreTrainedTokenizerBase
 
-from pitfalls.language import END, ISOLATE, _, ngettext, right_to_left
+from pitfalls.language import END, FROM_LEFT, FROM_RIGHT, ISOLATE, _, ngettext, ordered, right_to_left, unclosed
 
 WIDTH = 9.0  # inches: a notebook's column
 LETTERS = 104  # monospace letters of size 9 across that width
@@ -44,13 +43,6 @@ BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
 SMALLEST = 8  # points: what can still be read
 ON_HATCHES = [withStroke(linewidth=4, foreground="white")]  # letters that no line runs through
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
-RIGHT_TO_LEFT, LEFT_TO_RIGHT = "\u2067", "\u2066"  # begin what is read from there, as far as an END
-CODE = re.compile(  # in such a text
-    r"`[^`]+`"
-    r"|\d[\d.,]* (?:[KMG]?B|ms|s)\b"  # 16 GB
-    r"|(?:[<>+~−-](?=\d)|\w)(?:[!-'*-~]|\u2068[!-~]*\u2069)*(?:[\w%]|\u2068[!-~]*\u2069)",  # top_k=3, 4-bit, <1%
-    flags=re.ASCII,
-)
 
 
 class Picture(Figure):
@@ -216,11 +208,11 @@ def short(text: str, length: int) -> str:
     if letters(text) <= length:
         return text
     kept = "".join(letter for letter, n in zip(text, accumulate(map(letters, text)), strict=True) if n < length)
-    return kept + "…" + END * (kept.count(ISOLATE) - kept.count(END))
+    return kept + "…" + END * unclosed(kept)
 
 
 def letters(text: str) -> int:
-    return len(text) - text.count(ISOLATE) - text.count(END)
+    return len(text) - sum(map(text.count, (FROM_LEFT, FROM_RIGHT, ISOLATE, END)))
 
 
 def no_frame(axis: Axes) -> None:
@@ -269,8 +261,8 @@ def _order_names(figure: Picture) -> None:
 def _from_right_to_left(text: str) -> str:
     lines = text.split("\n")
     for n, line in enumerate(lines):
-        if any(map(_is_from_right, line)) and line[0] != RIGHT_TO_LEFT:
-            lines[n] = RIGHT_TO_LEFT + CODE.sub(rf"{LEFT_TO_RIGHT}\g<0>{END}", line) + END
+        if any(map(_is_from_right, line)) and line[0] != FROM_RIGHT:
+            lines[n] = FROM_RIGHT + ordered(line) + END
     return "\n".join(lines)
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from pitfalls.language import N_, _, html_language, right_to_left
-from pitfalls.practice.tasks import SIGNS, directed, mark, tasks
+from pitfalls.language import N_, _, directed, html_language, isolated, right_to_left
+from pitfalls.practice.tasks import SIGNS, mark, tasks
 
 COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
 NOT_YET = N_("Not yet: replace the dots, and run the cell again.")
@@ -82,7 +82,9 @@ def run(function: Callable, *arguments, **keywords) -> Any:
     except Exception as error:
         lines = [frame.line for frame in traceback.extract_tb(error.__traceback__)[1:] if frame.line]
         if lines:
-            told = _("Your function stopped with {error}, in the line", error=named(error)) + f"\n    {lines[0]}"
+            told = (
+                _("Your function stopped with {error}, in the line", error=named(error)) + f"\n    {isolated(lines[0])}"
+            )
         else:
             told = _("Your function stopped with {error}", error=named(error))
         if "out of range in self" in str(error):  # PyTorch says no more than that

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from IPython import get_ipython
 
 import pitfalls
-from pitfalls.language import N_, _, html_language, ngettext
+from pitfalls.language import N_, _, directed, html_language, ngettext
 from pitfalls.practice.feedback import Feedback, as_code, named
-from pitfalls.practice.tasks import directed, mark, tasks
+from pitfalls.practice.tasks import mark, tasks
 from pitfalls.silence import silenced
 
 MISTAKES = 7

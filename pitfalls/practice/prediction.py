@@ -15,9 +15,9 @@ from typing import Any
 
 import traitlets
 
-from pitfalls.language import END, ISOLATE, N_, _, html_language, right_to_left
+from pitfalls.language import N_, _, directed, isolated
 from pitfalls.practice.feedback import Feedback, as_code
-from pitfalls.practice.tasks import SIGNS, directed, mark, tasks
+from pitfalls.practice.tasks import SIGNS, mark, tasks
 from pitfalls.silence import silenced
 from pitfalls.widgets.play import Play, module
 
@@ -59,7 +59,7 @@ class Prediction(Play):
         self.question, self.code, self.choices, self.names = _(asked.text), asked.code, asked.choices, names
         self.key = asked.key
         self.told: list[Feedback] = []  # of each choice, once the code has run
-        super().__init__({name: _(words) for name, words in WORDS.items()})
+        super().__init__(WORDS)
         self.on_msg(lambda _widget, clicked, _buffers: self._run(lambda: self._click(clicked["choose"])))
 
     def answer(self) -> Any:
@@ -112,13 +112,11 @@ class Prediction(Play):
     def _saved(self) -> dict[str, str]:
         if os.environ.get("PITFALLS_SAVING"):
             self._run(self._tell)
-        labels, attributes = list(map(_label, self.choices)), html_language()
+        labels = list(map(_label, self.choices))
         choices = "".join(f"<li>{escape(label)}</li>" for label in labels)
         right = next((said for said in self.told if said.state == "right"), None)
-        folded = f"<summary>{self.words['answer']}</summary>{right._repr_html_()}" if right else ""
-        answer = f"<details{attributes}>{folded}</details>" if right else ""
-        asked = f"<p{attributes}><b>{escape(self.question)}</b></p>"
-        still = f"{asked}{as_code(self.code)}<ul{attributes}>{choices}</ul>{answer}"
+        answer = f"<details><summary>{_(WORDS['answer'])}</summary>{right._repr_html_()}</details>" if right else ""
+        still = f"<p><b>{escape(self.question)}</b></p>{as_code(self.code)}<ul>{choices}</ul>{answer}"
         words = "\n".join([directed(self.question), self.code, *(directed(f"( ) {label}") for label in labels)])
         return {"text/html": self._page(still), "text/plain": words}
 
@@ -147,8 +145,7 @@ def predict(lesson: str) -> Prediction:
 
 def _label(choice: Any) -> str:
     """A choice as it is shown; numbers and signs keep their own order among words that run from right to left."""
-    label = _(choice) if isinstance(choice, str) else str(choice)
-    return f"{ISOLATE}{label}{END}" if right_to_left() else label
+    return isolated(_(choice) if isinstance(choice, str) else str(choice))
 
 
 def _last_value(code: str, names: dict) -> Any:

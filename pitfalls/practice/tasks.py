@@ -10,7 +10,6 @@ It holds the names of what is done, and nothing is sent anywhere. Where it can't
 
 import json
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_data_path
 
-from pitfalls.language import _, html_language, right_to_left
+from pitfalls.language import _, directed, html_language
 
 Task = tuple[str, str]  # (lesson, name)
 
@@ -95,11 +94,6 @@ def _lesson(lesson: str, items: list[tuple[bool, str]]) -> str:
     return _line(
         ready == len(items), _("lesson {lesson:2}: {done} of {all}", lesson=int(lesson), done=ready, all=len(items))
     )
-
-
-def directed(text: str) -> str:
-    """A text for terminals: where the language runs from right to left, each line says so, but for lines of code."""
-    return re.sub(r"^(?! {4})(.+)$", "\u2067\\1\u2069", text, flags=re.MULTILINE) if right_to_left() else text
 
 
 def progress(lesson: str | None = None) -> Progress:

@@ -55,7 +55,7 @@ def test_header(path):
     header = read(path).cells[0].source
     assert re.match(rf"# {int(path.stem[:2])} · \S", header)
     assert f"({COLAB}{path.name})" in header, "the badge must open this very notebook"
-    assert budget(path, read(path)) in header, "run `make notebooks`: it says what `make bench` measured"
+    assert budget(path.stem) in header, "run `make notebooks`: it says what `make bench` measured"
     assert "**What is new here**" in header and "**After this lesson**" in header
 
 

@@ -7,9 +7,10 @@ from babel.messages import Catalog
 from babel.messages.mofile import write_mo
 
 import pitfalls
-from pitfalls.inspector.report import SEVERITIES, directed
+from pitfalls.inspector.report import SEVERITIES
+from pitfalls.language import directed
 
-RIGHT, ISOLATE, END = "\u2067", "\u2068", "\u2069"
+LEFT, RIGHT, ISOLATE, END = "\u2066", "\u2067", "\u2068", "\u2069"
 FINDING = pitfalls.Finding(
     "padding-side", "error", f"قبل {ISOLATE}{'long ' * 30}{END} بعد", "a = 1\n\nb = 2", "06_padding_side"
 )
@@ -45,7 +46,9 @@ def test_a_report_is_read_from_the_right_and_its_code_from_the_left(arabic):
     code = [line for line in lines if not line.startswith(RIGHT)]
     assert [line.strip() for line in code] == ["a = 1", "", "b = 2"]
     for line in set(lines) - set(code):
-        assert line.endswith(END) and line.count(RIGHT) + line.count(ISOLATE) == line.count(END), "what begins, ends"
+        assert line.endswith(END) and sum(map(line.count, (LEFT, RIGHT, ISOLATE))) == line.count(END), (
+            "what begins, ends"
+        )
     assert lines[0] == f"{RIGHT}{ISOLATE}خطأ{END}: {ISOLATE}padding-side{END}{END}" and "الحل:" in lines[-5]
     assert max(map(len, lines)) <= 100 and FINDING.link in lines[-1]
     assert str(pitfalls.Report()) == f"{RIGHT}لا شيء.{END}"

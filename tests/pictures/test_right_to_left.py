@@ -1,23 +1,27 @@
 """In a language that is written from right to left: what is read, and in which order."""
 
+import importlib
+
 import pytest
 
 from pitfalls import pictures
-from pitfalls.language import END, ISOLATE
+from pitfalls.language import END, FROM_LEFT, FROM_RIGHT, ISOLATE
 from pitfalls.pictures import drawing
-from pitfalls.pictures.drawing import LEFT_TO_RIGHT, RIGHT_TO_LEFT, short
+from pitfalls.pictures.drawing import short
 from tests.pictures.reading import boxes, check, names, seen, title
 
 
 @pytest.fixture
 def from_right(monkeypatch):
+    language = importlib.import_module("pitfalls.language")
+    monkeypatch.setattr(language, "right_to_left", lambda: True)
     monkeypatch.setattr(drawing, "right_to_left", lambda: True)
 
 
 def whole(text: str, *code: str) -> str:
     for part in code:
-        text = text.replace(part, f"{LEFT_TO_RIGHT}{part}{END}")
-    return f"{RIGHT_TO_LEFT}{text}{END}"
+        text = text.replace(part, f"{FROM_LEFT}{part}{END}")
+    return f"{FROM_RIGHT}{text}{END}"
 
 
 TITLES = {

@@ -1,0 +1,136 @@
+"""The language in which the package speaks: English, or one that it has a catalogue for.
+
+Messages stand in the code in English, whole, with named placeholders, and are looked up where they are said:
+
+    _("{left} tokens are left to answer.", left=5)
+    ngettext("{n} row is cut off.", "{n} rows are cut off.", 3)
+    LEGEND = {"end": N_("end token")}         # marked for translation here …
+    _(LEGEND["end"])                          # … and looked up here
+
+`tools/translations.py` collects them; `translations/` holds what translators make of them.
+"""
+
+import gettext as catalogues
+import os
+import re
+import string
+import warnings
+from functools import cache
+from pathlib import Path
+
+SOURCE = "en"
+FROM_RIGHT_TO_LEFT = {"ar", "dv", "fa", "he", "ku", "ps", "ug", "ur", "yi"}
+# Signs that none sees: from here to END a text is read from the left, from the right, or as its first letter says.
+FROM_LEFT, FROM_RIGHT, ISOLATE, END = "\u2066", "\u2067", "\u2068", "\u2069"
+CODE = re.compile(  # in a text from right to left: with signs at its ends, or spaces in it
+    r"\u2068[^\u2068\u2069]*\u2069"  # a value, which is isolated as it is
+    r"|`[^`]+`"
+    r"|\d[\d.,]* (?:[KMG]?B|ms|s)\b"  # 16 GB
+    r"|(?:[<>+~−-](?=\d)|\w)(?:[!-'*-~]|\u2068[!-~]*\u2069)*(?:[\w%]|\u2068[!-~]*\u2069)",  # top_k=3, 4-bit, <1%
+    flags=re.ASCII,
+)
+
+_chosen: str | None = None  # None: nobody has chosen yet
+
+
+class _Values(string.Formatter):
+    """Fills placeholders in; in a text from right to left, code and numbers among them keep their own order."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        return isolated(super().format_field(value, format_spec))
+
+
+def language(code: str | None = None) -> str:
+    """Let the package speak this language from here on, such as "ar"; without a code, tell which one it speaks.
+
+    $PITFALLS_LANGUAGE chooses one too. Raises `ValueError` for a language that it has no catalogue for.
+    """
+    global _chosen
+    if code is not None:
+        if code not in languages():
+            raise ValueError(f"There is no translation into {code!r}; the package speaks {', '.join(languages())}.")
+        _chosen = code
+    if _chosen is None:
+        _chosen = os.environ.get("PITFALLS_LANGUAGE", SOURCE)
+        if _chosen not in languages():
+            known = ", ".join(languages())
+            warnings.warn(f"PITFALLS_LANGUAGE={_chosen!r} is none of {known}: English it is.", stacklevel=2)
+            _chosen = SOURCE
+    return _chosen
+
+
+def languages() -> list[str]:
+    """Those that the package speaks: English, and each with a catalogue."""
+    folder = _folder()
+    return [SOURCE, *sorted(path.name for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else [SOURCE]
+
+
+def right_to_left() -> bool:
+    return language().partition("-")[0] in FROM_RIGHT_TO_LEFT
+
+
+def html_language() -> str:
+    """The attributes of an HTML element that holds text of the package, with a space before them; none for English."""
+    if language() == SOURCE:
+        return ""
+    return f' lang="{language()}"' + (' dir="rtl"' if right_to_left() else "")
+
+
+def isolated(text: str) -> str:
+    """A value, or code: inside a text from right to left it keeps its own order."""
+    return f"{ISOLATE}{text}{END}" if text and right_to_left() else text
+
+
+def ordered(text: str) -> str:
+    """A text in which whatever looks like code keeps its own order."""
+    if not right_to_left():
+        return text
+    return CODE.sub(lambda found: found[0] if found[0][0] == ISOLATE else f"{FROM_LEFT}{found[0]}{END}", text)
+
+
+def directed(text: str) -> str:
+    """Lines of prose for a terminal: where the language runs from right to left, each says so. Code stays as it is.
+
+    What a line begins it ends, too: of a value that goes on in the next line, each part keeps its own order.
+    """
+    if not right_to_left():
+        return text
+    lines, inside = [], 0
+    for line in text.split("\n"):
+        before, inside = inside, max(0, inside + unclosed(line))
+        told = line.lstrip(" ")
+        lines.append(f"{FROM_RIGHT}{' ' * (len(line) - len(told))}{ISOLATE * before}{told}{END * inside}{END}")
+    return "\n".join(lines)
+
+
+def _(message: str, /, **values: object) -> str:
+    """The message in the chosen language, with its placeholders filled in."""
+    told = _catalogue(language()).gettext(message) if message else ""
+    return ordered(_Values().vformat(told, (), values) if values else told)
+
+
+def ngettext(one: str, many: str, n: int, /, **values: object) -> str:
+    """As `_`, where the words depend on a number, the placeholder {n}; many languages have more than two forms."""
+    told = _catalogue(language()).ngettext(one, many, n)
+    return ordered(_Values().vformat(told, (), {"n": n, **values}))
+
+
+def N_(message: str) -> str:
+    """Marks a message that `_` looks up later: one in a constant, which is made before a language is chosen."""
+    return message
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("PITFALLS_LOCALE") or Path(__file__).with_name("locale"))
+
+
+def unclosed(line: str) -> int:
+    """How many more signs begin something in this line than end it."""
+    return sum(map(line.count, (FROM_LEFT, FROM_RIGHT, ISOLATE))) - line.count(END)
+
+
+@cache
+def _catalogue(code: str) -> catalogues.NullTranslations:
+    if code == SOURCE:
+        return catalogues.NullTranslations()
+    return catalogues.translation("pitfalls", _folder(), [code], fallback=True)

@@ -1,0 +1,79 @@
+"""What is shipped in other languages is whole, fresh, and says what the English says."""
+
+import ast
+import json
+
+import pytest
+
+from tools import lessons, readable, translations
+
+LANGUAGES = translations.languages()
+FILES = [(locale, name) for locale in LANGUAGES for name in translations.templates()]
+LESSONS = [(locale, path) for locale in LANGUAGES for path in lessons.LESSONS]
+in_files = pytest.mark.parametrize(("locale", "name"), FILES, ids=lambda it: it)
+in_lessons = pytest.mark.parametrize(("locale", "path"), LESSONS, ids=lambda it: getattr(it, "stem", it))
+
+
+@pytest.fixture(scope="module")
+def templates():
+    return translations.templates()
+
+
+@in_files
+def test_nothing_is_missing_or_fuzzy(locale, name, templates):
+    catalog = translations.read(locale, name)
+    open_ = [message.id for message in templates[name] if message.id and not catalog.get(message.id)]
+    open_ += [it.id for it in translations.messages(catalog) if it.fuzzy or translations.missing(it)]
+    assert not open_, f"{locale}/{name}.po: run `make translations`, then translate these: {open_[:5]}"
+
+
+@in_files
+def test_code_addresses_placeholders_and_numbers_are_those_of_the_source(locale, name):
+    done = [it for it in translations.messages(translations.read(locale, name)) if not translations.missing(it)]
+    assert not [fault for message in done for fault in translations.faults(message)]
+
+
+@in_lessons
+def test_a_lesson_is_built_from_its_sources_and_has_the_outputs_of_its_code(locale, path):
+    built = path.parent / locale / path.name
+    assert not translations.stale(locale, path), "run `make translations`"
+    notebook = lessons.read(built)
+    assert notebook.metadata["outputs_of_code"] == lessons.fingerprint(notebook), "run `make translations`"
+
+
+@in_lessons
+def test_only_comments_and_what_is_read_differs_in_code(locale, path):
+    english, other = (lessons.code_cells(lessons.read(it)) for it in (path, path.parent / locale / path.name))
+    setting = f'pitfalls.language("{locale}")\n'
+    shown = translations.strings_shown(lessons.read(path))
+    for cell, translated in zip(english, other, strict=True):
+        before, strings = skeleton(cell.source)
+        after, others = skeleton(translated.source.replace(setting, ""))
+        assert after == before
+        changed = {one for one, two in zip(strings, others, strict=True) if one != two}
+        assert changed <= shown, changed - shown
+
+
+def skeleton(code: str) -> tuple[str, list[str]]:
+    """Code without its comments and with empty strings; and the strings, as they are written."""
+    found = sorted(readable._strings(code))
+    tree = ast.parse(readable._python(code))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
+        if isinstance(node, ast.JoinedStr):
+            node.values = [part for part in node.values if isinstance(part, ast.FormattedValue)]
+            node.values.sort(key=lambda part: json.dumps(ast.dump(part)))  # words may stand in another order
+    return ast.dump(tree), [string.body for string in found]
+
+
+@pytest.mark.parametrize("locale", LANGUAGES)
+def test_the_package_speaks_from_what_is_translated(locale):
+    made = translations.CATALOGUES / locale / "LC_MESSAGES" / "pitfalls.mo"
+    assert made.read_bytes() == translations.compile_package(locale), "run `make translations`"
+
+
+@pytest.mark.parametrize("locale", LANGUAGES)
+def test_the_readme_is_that_of_its_sources(locale):
+    made = lessons.ROOT / f"README.{locale}.md"
+    assert made.read_text("utf-8") == translations.readme(locale), "run `make translations`"

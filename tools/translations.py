@@ -1,0 +1,314 @@
+"""The course in other languages: `make translations` brings all of them up to date.
+
+English is the only source. `translations/ar/` holds what translators write, as PO files: one for each lesson, one for
+the package, one for the pages. From them come the catalogue from which the package speaks, `README.ar.md`, and
+`notebooks/ar/`, whose lessons are run and saved as the English ones are. What is missing or fuzzy stays English.
+
+A new language is a new folder: `mkdir translations/fr; make translations`, then translate what stands there.
+"""
+
+import ast
+import copy
+import io
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+from babel import Locale
+from babel.messages import Catalog, Message
+from babel.messages.extract import extract_from_dir, extract_from_file
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from pitfalls import SITE
+from pitfalls.language import FROM_RIGHT_TO_LEFT, SOURCE, language
+from tools import lessons, readable
+from tools.fork import ROOT
+from tools.readable import ADDRESS, CODE_SPAN, PLACEHOLDER, Translate, shown
+
+FOLDER = ROOT / "translations"
+CATALOGUES = ROOT / "pitfalls" / "locale"
+PAGES = [ROOT / "README.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+UNSAID = re.compile(rb'^(?:"(?!Language: |Plural-|MIME|Content-)[A-Z][\w-]+: |#).*\n', flags=re.MULTILINE)
+LEFT_TO_RIGHT, END = "\u2066", "\u2069"  # around code in a text from right to left
+
+
+def languages() -> list[str]:
+    return sorted(path.name for path in FOLDER.iterdir() if path.is_dir()) if FOLDER.is_dir() else []
+
+
+# What there is to translate
+
+
+def templates() -> dict[str, Catalog]:
+    """All messages of the course, by the name of the PO file that holds them."""
+    made = {path.stem: _catalog(_of_lesson(lessons.read(path))) for path in lessons.LESSONS}
+    made["pitfalls"] = _catalog(_of_package())
+    pages = (_units(readable.markdown, path.read_text("utf-8")) for path in PAGES)
+    made["pages"] = _catalog((unit, "") for units in pages for unit in units)
+    return made
+
+
+def _catalog(messages: Iterator[tuple[str | tuple[str, str], str]]) -> Catalog:
+    catalog = Catalog(project="Generation pitfalls", header_comment="")
+    for message, place in messages:
+        catalog.add(message, locations=[(place, 1)] if place else [])
+    return catalog
+
+
+def _units(translate_in: Callable, text: str, *more: object) -> list[str]:
+    found: list[str] = []
+
+    def collect(unit: str) -> str:
+        found.append(unit)
+        return unit
+
+    translate_in(text, collect, *more)
+    return [unit for unit in found if unit]
+
+
+def strings_shown(notebook: nbformat.NotebookNode) -> set[str]:
+    """The strings that a lesson shows: those that the code tells, and those that its metadata names."""
+    return set().union(
+        *(shown(cell.source) for cell in lessons.code_cells(notebook)), notebook.metadata.get("readable", [])
+    )
+
+
+def _of_lesson(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str]]:
+    strings = strings_shown(notebook)
+    for cell in notebook.cells:
+        for unit in _units(readable.markdown if cell.cell_type == "markdown" else readable.code, cell.source, strings):
+            yield unit, "code" if cell.cell_type == "code" else ""
+    for unit in notebook.metadata.get("readable", []):
+        yield unit, "code"
+
+
+def _of_package() -> Iterator[tuple[str | tuple[str, str], str]]:
+    """The package's own messages, and the docstrings that it shows: stories of rules, first lines of exercises."""
+    package = ROOT / "pitfalls"
+    found = list(extract_from_dir(package, [("**.py", "python")], keywords=KEYWORDS, comment_tags=()))
+    for tool in (ROOT / "tools" / "lessons.py", ROOT / "tools" / "site.py", ROOT / "docs" / "conf.py"):
+        found += [(f"../{tool.relative_to(ROOT)}", *rest) for rest in extract_from_file("python", tool, KEYWORDS)]
+    for name, _, message, *_ in found:
+        yield message, name.removeprefix("../") if name.startswith("..") else f"pitfalls/{name}"
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
+                decorators = {ast.unparse(made.func) for made in node.decorator_list if isinstance(made, ast.Call)}
+                if "rule" in decorators:
+                    yield text, str(path.relative_to(ROOT))
+                elif "exercise" in decorators:
+                    yield text.splitlines()[0], str(path.relative_to(ROOT))
+
+
+# What translators made of it
+
+
+def update(locale: str) -> dict[str, Catalog]:
+    """The PO files of a language, brought up to date: new units are missing, changed ones fuzzy."""
+    made = {}
+    for name, template in templates().items():
+        path = FOLDER / locale / f"{name}.po"
+        catalog = read(locale, name) if path.exists() else Catalog(locale=locale.replace("-", "_"), fuzzy=False)
+        catalog.update(template, update_header_comment=False)
+        catalog.obsolete.clear()
+        text = io.BytesIO()
+        write_po(text, catalog, width=0, omit_header=False, include_lineno=False, include_previous=True)
+        header, blank, body = text.getvalue().partition(b"\n\n")
+        path.write_bytes(UNSAID.sub(b"", header) + blank + body)  # no dates, no names to fill in
+        made[name] = catalog
+    return made
+
+
+def read(locale: str, name: str) -> Catalog:
+    with (FOLDER / locale / f"{name}.po").open("rb") as file:
+        return read_po(file, locale=locale.replace("-", "_"))
+
+
+def messages(catalog: Catalog) -> list[Message]:
+    return [message for message in catalog if message.id]
+
+
+def missing(message: Message) -> bool:
+    return not all(message.string) if isinstance(message.string, tuple) else not message.string
+
+
+def table(locale: str, catalogs: dict[str, Catalog]) -> str:
+    lines = [f"{locale:20} complete  fuzzy  missing"]
+    for name, catalog in catalogs.items():
+        every = messages(catalog)
+        empty, fuzzy = sum(map(missing, every)), sum(it.fuzzy and not missing(it) for it in every)
+        complete = 100 * (len(every) - fuzzy - empty) // max(1, len(every))  # 100 only where nothing is left to do
+        lines.append(f"{name:20} {complete:6} %  {fuzzy:5}  {empty:7}")
+    return "\n".join(lines)
+
+
+def compile_package(locale: str) -> bytes:
+    """The package's catalogue in the form that gettext reads."""
+    text = io.BytesIO()
+    write_mo(text, read(locale, "pitfalls"))
+    return text.getvalue()
+
+
+def translated(catalog: Catalog) -> Translate:
+    """Looks a unit up; one that is fuzzy or missing stays English."""
+
+    def translate(unit: str) -> str:
+        message = catalog.get(unit) if unit else None
+        return message.string if message and message.string and not message.fuzzy else unit
+
+    return translate
+
+
+# What must stay as it was
+KEPT = {
+    "code": CODE_SPAN,
+    "address": ADDRESS,
+    "placeholder": PLACEHOLDER,
+    "number": re.compile(r"\d+(?:[.,]\d+)*"),
+    "tag": re.compile(r"</?\w+[^<>]*>"),
+}
+# Other digits than 0 to 9, and signs of direction: those that are needed are put in where a text is used.
+UNWANTED = re.compile("[\u0660-\u0669\u06f0-\u06f9\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def faults(message: Message) -> list[str]:
+    """What a translation lost or brought in: code, addresses, placeholders and numbers are those of the source."""
+    if isinstance(message.id, tuple):  # a form for one or two may leave the number out
+        one, many = message.id
+        return [fault for form in message.string for fault in _compared(many, form, optional="{n}")]
+    return _compared(message.id, message.string)
+
+
+def _compared(source: str, said: str, optional: str = "") -> list[str]:
+    found = []
+    for kind, pattern in KEPT.items():
+        before, after = (Counter(_bare(match[0]) for match in pattern.finditer(text)) for text in (source, said))
+        before.pop(optional, None)
+        after.pop(optional, None)
+        if before != after:
+            lost, new = list((before - after).elements()), list((after - before).elements())
+            found.append(f"{kind}: lost {lost}, new {new}, in {said!r}")
+    return found + [f"a sign that does not belong here: {sign!r} in {said!r}" for sign in UNWANTED.findall(said)]
+
+
+def _bare(text: str) -> str:
+    """A placeholder without the strings in it, which may be translated too."""
+    return re.sub(r"""(["']).*?\1""", "''", text) if text.startswith("{") else text
+
+
+# What is built of it
+
+
+def lesson(locale: str, path: Path) -> nbformat.NotebookNode:
+    """An English lesson in another language, not run yet."""
+    notebook = copy.deepcopy(lessons.read(path))
+    translate, strings = translated(read(locale, path.stem)), strings_shown(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _directed(locale, page(locale, cell.source, translate, strings))
+            continue
+        cell.source, cell.outputs = readable.code(cell.source, translate, strings), []
+        if claims := cell.metadata.get("nbmake", {}).get("post_cell_execute"):
+            kept = readable.code("\n".join(claims), translate, strings, comments=False)
+            cell.metadata.nbmake.post_cell_execute = kept.split("\n")
+    setup = lessons.code_cells(notebook)[0]
+    setup.source = setup.source.replace("\nfrom transformers", f'\npitfalls.language("{locale}")\nfrom transformers', 1)
+    if locale.partition("-")[0] in FROM_RIGHT_TO_LEFT:  # older versions neither join letters nor order them
+        setup.source = setup.source.replace('"torch==', '"matplotlib>=3.11" "torch==', 1)
+    notebook.metadata.pop("readable", None)
+    return notebook
+
+
+def page(locale: str, text: str, translate: Translate, strings: set[str] = frozenset()) -> str:
+    """Markdown in another language; its links lead to the lessons and pages in this language."""
+    text = readable.markdown(text, translate, strings)
+    text = re.sub(r"(blob/main/notebooks/|\]\(notebooks/)(?=\d\d_)", rf"\1{locale}/", text)
+    text = text.replace(SITE, f"{SITE}{locale}/")
+    return _isolated(text) if locale.partition("-")[0] in FROM_RIGHT_TO_LEFT else text
+
+
+def _isolated(text: str) -> str:
+    """Code keeps its own order: signs at its ends would be taken for those of the text around it."""
+    blocks = re.split(r"(^```.*?^```)", text, flags=re.MULTILINE | re.DOTALL)
+    isolate = lambda span: span[0] if re.fullmatch(r"`\w+`", span[0]) else f"{LEFT_TO_RIGHT}{span[0]}{END}"  # noqa: E731
+    return "".join(block if n % 2 else CODE_SPAN.sub(isolate, block) for n, block in enumerate(blocks))
+
+
+def _directed(locale: str, text: str) -> str:
+    if locale.partition("-")[0] not in FROM_RIGHT_TO_LEFT:
+        return text
+    return f'<div dir="rtl" lang="{locale}">\n\n{text}\n\n</div>'
+
+
+def readme(locale: str) -> str:
+    english = (ROOT / "README.md").read_text("utf-8").replace(switch(SOURCE), switch(locale))
+    return _directed(locale, page(locale, english, translated(read(locale, "pages")))) + "\n"
+
+
+def switch(locale: str) -> str:
+    """The line of the README that leads to it in other languages; for search engines the site has its own."""
+    names = {SOURCE: "README.md", **{code: f"README.{code}.md" for code in languages()}}
+    return "🌐 " + " · ".join(
+        name if code == locale else f"[{name}]({names[code]})"
+        for code in names
+        for name in [Locale.parse(code, sep="-").get_display_name(code)]
+    )
+
+
+def sources(notebook: nbformat.NotebookNode) -> list[str]:
+    """What a lesson is made of, without what a run writes into it: to compare one that was built with its sources."""
+    texts = [cell.source + str(cell.metadata.get("nbmake", "")) for cell in notebook.cells]
+    return [lessons.VERSION.sub("", re.sub(r"(?m)^\*.* · .* · .* · .*\*$", "", text)) for text in texts]
+
+
+def stale(locale: str, path: Path) -> bool:
+    """Whether a lesson must be built again: there is none, or it isn't that of its sources."""
+    built = path.parent / locale / path.name
+    return not built.exists() or sources(lessons.read(built)) != sources(lesson(locale, path))
+
+
+def build(locale: str, names: list[str]) -> None:
+    """The catalogue, the README, and those lessons that are named, or have changed."""
+    target = CATALOGUES / locale / "LC_MESSAGES" / "pitfalls.mo"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(compile_package(locale))
+    (ROOT / f"README.{locale}.md").write_text(readme(locale), "utf-8")
+    for path in lessons.LESSONS:
+        if any(name in path.name for name in names) or (not names and stale(locale, path)):
+            print(f"{locale}/{path.name} …", flush=True)
+            run(locale, path)
+
+
+def run(locale: str, path: Path) -> None:
+    """Build one lesson, run it and save it; what varies from run to run stays as it was saved before."""
+    notebook, built = lesson(locale, path), path.parent / locale / path.name
+    built.parent.mkdir(exist_ok=True)
+    saved = {cell.source: cell.outputs for cell in lessons.code_cells(lessons.read(built))} if built.exists() else {}
+    for cell in lessons.code_cells(notebook):
+        cell.outputs = saved.get(cell.source, [])
+    language(locale)
+    nbformat.write(lessons.execute(notebook, built), built)
+    language(SOURCE)
+
+
+def main(arguments: list[str]) -> int:
+    wanted = [name for name in arguments if name in languages()] or languages()
+    names = [name for name in arguments if name not in languages()]
+    for locale in wanted:
+        catalogs = update(locale)
+        print(table(locale, catalogs))
+        for name, catalog in catalogs.items():
+            for message in messages(catalog):
+                for fault in [] if missing(message) or message.fuzzy else faults(message):
+                    print(f"{locale}/{name}.po: {fault}")
+        build(locale, names)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
