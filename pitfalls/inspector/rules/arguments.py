@@ -15,6 +15,7 @@ from pitfalls.inspector.again import BEAM_SETTINGS, Code, again
 from pitfalls.inspector.call import ID_TYPES, SETTINGS, Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
 from pitfalls.inspector.vocabulary import role_id
+from pitfalls.language import N_, _
 
 LESSON = "08_your_own_code"
 OTHER_NAMES = {  # of other interfaces, and what it is called here
@@ -33,11 +34,18 @@ OTHER_NAMES = {  # of other interfaces, and what it is called here
     "config": "generation_config",
 }
 NO_EQUIVALENT = {  # what it does elsewhere
-    "frequency_penalty": "it is subtracted for each time a token stands in the answer, and 0 is neutral; "
-    "repetition_penalty divides, counts the prompt too, and is neutral at 1",
-    "presence_penalty": "it is subtracted once from each token of the answer, and 0 is neutral; "
-    "repetition_penalty divides, counts the prompt too, and is neutral at 1",
-    "best_of": "it draws several answers and returns the likeliest; beams are not drawn",
+    "frequency_penalty": N_(
+        "generate takes no {name!r}, and has no equivalent: it is subtracted for each time a token stands in the "
+        "answer, and 0 is neutral; repetition_penalty divides, counts the prompt too, and is neutral at 1."
+    ),
+    "presence_penalty": N_(
+        "generate takes no {name!r}, and has no equivalent: it is subtracted once from each token of the answer, and "
+        "0 is neutral; repetition_penalty divides, counts the prompt too, and is neutral at 1."
+    ),
+    "best_of": N_(
+        "generate takes no {name!r}, and has no equivalent: it draws several answers and returns the likeliest; "
+        "beams are not drawn."
+    ),
 }
 NEAR = 0.88  # of 1: how alike two names are when one is taken for the other misspelt; `pad_token` is not
 
@@ -59,21 +67,28 @@ def positional_inputs(call: Call) -> str | Said | None:
     """
     given = call.given_ids
     if isinstance(given, Mapping) or _asked_a_batch_encoding(call.error):
-        name = type(given).__name__ if isinstance(given, Mapping) else "BatchEncoding"
-        return f'A {name} stands where a tensor of ids belongs: write `**inputs`, or `inputs["input_ids"]`.'
+        kind = type(given).__name__ if isinstance(given, Mapping) else "BatchEncoding"
+        return _(
+            'A {type} stands where a tensor of ids belongs: write `**inputs`, or `inputs["input_ids"]`.', type=kind
+        )
     said = None
     if isinstance(given, str) or (isinstance(given, (list, tuple)) and given and isinstance(given[0], str)):
-        said = "The input is text, and generate takes token ids: tokenize it first."
+        said = _("The input is text, and generate takes token ids: tokenize it first.")
     elif given is not None and not isinstance(given, torch.Tensor):
-        said = f'The input is a {type(given).__name__} and must be a tensor: give the tokenizer return_tensors="pt".'
+        said = _(
+            'The input is a {type} and must be a tensor: give the tokenizer return_tensors="pt".',
+            type=type(given).__name__,
+        )
     elif isinstance(given, torch.Tensor):
         named = "input_ids" in call.arguments or getattr(call.model, "main_input_name", "") == "input_ids"
         if given.ndim == 1 or (given.ndim != 2 and named):  # sound has other shapes
-            shape = tuple(given.shape)
-            said = f'The ids have shape {shape}, not (rows, tokens): give the tokenizer return_tensors="pt".'
+            said = _(
+                'The ids have shape {shape}, not (rows, tokens): give the tokenizer return_tensors="pt".',
+                shape=tuple(given.shape),
+            )
         elif named and given.numel() and given.dtype not in ID_TYPES:
             kind = str(given.dtype).removeprefix("torch.")
-            said = f"The ids are of type {kind}, and token ids are whole numbers: it raises."
+            said = _("The ids are of type {type}, and token ids are whole numbers: it raises.", type=kind)
     return said and Said(said, fix=_tokenized(call, given))
 
 
@@ -96,27 +111,27 @@ def unknown_argument(call: Call) -> str | Said | None:
         return None
     config = call.arguments.get("generation_config")
     if isinstance(config, Mapping):
-        return "generation_config is a dictionary: write GenerationConfig(**settings), or give the settings by name."
+        return _("generation_config is a dictionary: write GenerationConfig(**settings), or give the settings by name.")
     kind: Any = type(call.model)
     known = _known_arguments(kind) | (_of_encoder(call.model) if call.has_encoder else set())
     unknown = [name for name, value in call.arguments.items() if value is not None and name not in known]
     if "token_type_ids" in unknown:
-        said = "This model takes no token_type_ids: give the tokenizer return_token_type_ids=False."
+        said = _("This model takes no token_type_ids: give the tokenizer return_token_type_ids=False.")
         return Said(said, fix=f'inputs.pop("token_type_ids", None)\n{again(call)}')
     if unknown:
         name = unknown[0]
         if name in NO_EQUIVALENT:
-            return Said(f"generate takes no {name!r}, and has no equivalent: {NO_EQUIVALENT[name]}.", fix=again(call))
+            return Said(_(NO_EQUIVALENT[name], name=name), fix=again(call))
         near = _near(name, known)
-        return Said(
-            f"generate takes no {name!r}" + (f"; here it is {near!r}." if near else "."),
-            fix=_renamed(call, {other: call.arguments[other] for other in unknown}, known),
-        )
+        said = _("generate takes no {name!r}.", name=name)
+        if near:
+            said = _("generate takes no {name!r}; here it is {near!r}.", name=name, near=near)
+        return Said(said, fix=_renamed(call, {other: call.arguments[other] for other in unknown}, known))
     kept = {name: value for name, value in _misspelt(call).items() if _near(name, known)}
     if kept:
-        said = ", ".join(f"{name!r} (here it is {_near(name, known)!r})" for name in kept)
-        return Said(f"The generation_config has {said}: it keeps any name, and nothing reads this one.", "warning",
-                    _renamed(call, kept, known))  # fmt: skip
+        names = ", ".join(_("{name!r} (here it is {near!r})", name=name, near=_near(name, known)) for name in kept)
+        said = _("The generation_config has {names}: it keeps any name, and nothing reads this one.", names=names)
+        return Said(said, "warning", _renamed(call, kept, known))
     return None
 
 
@@ -150,7 +165,10 @@ def removed_keyword(call: Call) -> str | Said | None:
     if isinstance(call.error, (TypeError, ValueError)):
         found = re.search(r"load_in_[48]bit", str(call.error))
         if found:
-            said = f"{found[0]} belongs into a BitsAndBytesConfig, which is given as quantization_config."
+            said = _(
+                "{argument} belongs into a BitsAndBytesConfig, which is given as quantization_config.",
+                argument=found[0],
+            )
             eight = str(removed_keyword.fix).replace(
                 'load_in_4bit=True, bnb_4bit_quant_type="nf4"', "load_in_8bit=True"
             )
@@ -173,8 +191,9 @@ def stop_strings(call: Call) -> str | Said | None:
     `generate` sees ids only, so it raises a ValueError unless it gets the tokenizer too. The stop strings may also come
     from the checkpoint's generation_config.json.
     """
-    if call.get("stop_strings") and call.arguments.get("tokenizer") is None:
-        said = f"stop_strings={call.get('stop_strings')!r} needs tokenizer=tokenizer in the same call."
+    strings = call.get("stop_strings")
+    if strings and call.arguments.get("tokenizer") is None:
+        said = _("stop_strings={strings!r} needs tokenizer=tokenizer in the same call.", strings=strings)
         return Said(said, fix=again(call, tokenizer=Code("tokenizer")))
     return None
 
@@ -207,9 +226,9 @@ def streamer(call: Call) -> str | Said | None:
     rows = max(1, len(call.token_rows))
     said = None
     if isinstance(beams, int) and beams > 1:
-        said = f"A streamer can't follow num_beams={beams}: generate raises."
+        said = _("A streamer can't follow num_beams={beams}: generate raises.", beams=beams)
     elif isinstance(call.arguments["streamer"], TextStreamer) and (rows > 1 or copies != 1):  # others may take a batch
-        said = f"A streamer follows one row, and this call has {rows * copies}: it raises."
+        said = _("A streamer follows one row, and this call has {rows}: it raises.", rows=rows * copies)
     if said is None:
         return None
     only_answer = ", skip_prompt=True, skip_special_tokens=True" if any(call.templated) else ""

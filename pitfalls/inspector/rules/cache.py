@@ -6,6 +6,7 @@ import torch
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import Said, rule
+from pitfalls.language import _, ngettext
 
 FRESH = """
 output = model.generate(**inputs, max_new_tokens=50)  # all ids of the text, and a new cache
@@ -36,33 +37,50 @@ def stale_cache(call: Call) -> str | Said | None:
     cache = call.arguments.get("past_key_values")
     if isinstance(cache, (tuple, list)):
         return Said(
-            f"past_key_values is a {type(cache).__name__}: transformers 5 takes a Cache, such as DynamicCache.",
+            _(
+                "past_key_values is a {type}: transformers 5 takes a Cache, such as DynamicCache.",
+                type=type(cache).__name__,
+            ),
             fix=FRESH + "# with the keys and values at hand: past_key_values=DynamicCache([(keys, values), ...])",
         )
     held, width = call.cache_length, call.width
     if not held or not width or call.arguments.get("custom_generate") is not None:
         return None
     rows, copies = _rows(cache), max(call.get("num_beams") or 1, call.get("num_return_sequences") or 1)
-    if rows not in (None, len(call.token_rows) * copies):
-        return f"The cache holds {rows} row{'s' * (rows > 1)} of text, this call has {len(call.token_rows) * copies}."
+    wanted = len(call.token_rows) * copies
+    if rows not in (None, wanted):
+        return ngettext(
+            "The cache holds {n} row of text, this call has {rows}.",
+            "The cache holds {n} rows of text, this call has {rows}.",
+            rows,
+            rows=wanted,
+        )
     if width < call.mask_width < held + width:
-        return (
-            f"The mask has {call.mask_width} columns, but the {held} tokens in the cache and the {width} new ones make "
-            f"{held + width}: it must cover them all."
+        return _(
+            "The mask has {columns} columns, but the {held} tokens in the cache and the {new} new ones make {total}: "
+            "it must cover them all.",
+            columns=call.mask_width,
+            held=held,
+            new=width,
+            total=held + width,
         )
     if call.mask_width != width:
         return None
     if held >= width:
-        return (
-            f"The cache holds {held} tokens before this call, and the ids with their mask are {width}: they count as a "
-            "text that has been read already, so the answer belongs to another text, or the call raises."
+        return _(
+            "The cache holds {held} tokens before this call, and the ids with their mask are {ids}: they count as a "
+            "text that has been read already, so the answer belongs to another text, or the call raises.",
+            held=held,
+            ids=width,
         )
     for row, cached in zip(call.token_rows, call.cached_ids or [], strict=False):
         if cached != row[:held]:
             same = next(n for n, (token, other) in enumerate(zip(cached, row, strict=False)) if token != other)
-            return (
-                f"The cache holds {held} tokens of another text: only the first {same} of them are the prompt's, and "
-                "the others are read in the place of its own."
+            return _(
+                "The cache holds {held} tokens of another text: only the first {same} of them are the prompt's, and "
+                "the others are read in the place of its own.",
+                held=held,
+                same=same,
             )
     return None
 

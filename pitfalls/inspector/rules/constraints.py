@@ -7,6 +7,7 @@ from typing import Any
 from pitfalls.inspector.again import Code, again
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import Said, rule
+from pitfalls.language import _, ngettext
 
 MULTILINGUAL = ("m2m_100", "mbart", "nllb-moe")  # the target language is the first token of the answer
 LANGUAGE = r"__[a-z]{2,3}__|[a-z]{3}_[A-Z][a-z]{3}|[a-z]{2}_[A-Z]{2}"  # tokens such as __fr__, fra_Latn, fr_XX
@@ -38,7 +39,10 @@ def bad_words(call: Call) -> str | Said | None:
     if not banned or not all(isinstance(ids, (list, tuple)) and ids for ids in banned):
         if call.made:
             return None
-        said = f"bad_words_ids={list(banned)[:3]} must be a list of lists of ids, one for each word: generate raises."
+        said = _(
+            "bad_words_ids={ids} must be a list of lists of ids, one for each word: generate raises.",
+            ids=list(banned)[:3],
+        )
         return Said(said, "error", _without(call, ["Paris"]))
     if call.tokenizer is None:
         return None
@@ -50,10 +54,14 @@ def bad_words(call: Call) -> str | Said | None:
         whole = rf"(?<!\w){re.escape(word)}(?!\w)"
         spaced = call.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
         if any(re.search(whole, row.new_text) for row in call.rows):
-            return Said(f"{word!r} is banned, and the text has it, as other tokens.", fix=_without(call, words))
+            said = _("{word!r} is banned, and the text has it, as other tokens.", word=word)
+            return Said(said, fix=_without(call, words))
         if not call.made and spaced not in given:
-            message = f"The banned ids spell {word!r} at the beginning of a text; behind a space it is other tokens."
-            return Said(message, fix=_without(call, words))
+            said = _(
+                "The banned ids spell {word!r} at the beginning of a text; behind a space it is other tokens.",
+                word=word,
+            )
+            return Said(said, fix=_without(call, words))
     return None
 
 
@@ -78,7 +86,8 @@ def ngrams_of_prompt(call: Call) -> str | Said | None:
         return None
     code = again(call, "no_repeat_ngram_size", repetition_penalty=1.05)
     if size == 1:
-        return Said("no_repeat_ngram_size=1 lets no token come twice, and none of the prompt's at all.", fix=code)
+        said = _("no_repeat_ngram_size=1 lets no token come twice, and none of the prompt's at all.")
+        return Said(said, fix=code)
     if not call.made or call.tokenizer is None:
         return None
     for row in call.rows:
@@ -86,7 +95,12 @@ def ngrams_of_prompt(call: Call) -> str | Said | None:
             text, token = call.tokenizer.decode(before), call.tokenizer.decode([forbidden])
             ends = forbidden in call.end_ids and row.stopped_by == "length"
             if ends or _goes_on(text, token, size):
-                said = f"no_repeat_ngram_size={size} forbade {token!r} behind {text!r}, because the prompt has it so."
+                said = _(
+                    "no_repeat_ngram_size={size} forbade {token!r} behind {text!r}, because the prompt has it so.",
+                    size=size,
+                    token=token,
+                    text=text,
+                )
                 return Said(said, "note" if ends else "warning", code)  # nobody knows whether it wanted to end
     return None
 
@@ -117,8 +131,17 @@ def min_length(call: Call) -> str | Said | None:
     if call.made and fewest >= wanted:
         return None
     most = max(wanted, call.budget)
-    what = f"; {fewest} new ones were written" if call.made else ""
-    said = f"min_length={wanted} counts the {call.width} tokens of the prompt{what}: min_new_tokens counts the answer."
+    told = {"length": wanted, "prompt": call.width}
+    said = _("min_length={length} counts the {prompt} tokens of the prompt: min_new_tokens counts the answer.", **told)
+    if call.made:
+        said = ngettext(
+            "min_length={length} counts the {prompt} tokens of the prompt; {n} new ones were written: min_new_tokens "
+            "counts the answer.",
+            "min_length={length} counts the {prompt} tokens of the prompt; {n} new ones were written: min_new_tokens "
+            "counts the answer.",
+            fewest,
+            **told,
+        )
     return Said(said, fix=again(call, "min_length", "max_length", max_new_tokens=most, min_new_tokens=wanted))
 
 
@@ -151,18 +174,20 @@ def allowed_tokens(call: Call) -> str | Said | None:
     """
     if "`prefix_allowed_tokens_fn` returned an empty list" not in str(call.error):
         return None
-    start = call.start
-    before = "the decoder's start token" if call.has_encoder else f"the {start} tokens of the prompt"
-    said = (
-        f"The function allowed no token. Its ids begin with {before}: look at ids[{start}:], and allow the end token "
-    )
     code = str(allowed_tokens.fix)
-    code = (
-        code.replace('inputs["input_ids"].shape[1]  # the ids before it are the prompt', "1")
-        if call.has_encoder
-        else code
+    if call.has_encoder:
+        said = _(
+            "The function allowed no token. Its ids begin with the decoder's start token: look at ids[{start}:], and "
+            "allow the end token behind a whole answer.",
+            start=call.start,
+        )
+        return Said(said, fix=code.replace('inputs["input_ids"].shape[1]  # the ids before it are the prompt', "1"))
+    said = _(
+        "The function allowed no token. Its ids begin with the {start} tokens of the prompt: look at ids[{start}:], "
+        "and allow the end token behind a whole answer.",
+        start=call.start,
     )
-    return Said(said + "behind a whole answer.", fix=code)
+    return Said(said, fix=code)
 
 
 @rule(
@@ -196,10 +221,12 @@ def processors(call: Call) -> str | Said | None:
     for name in ("logits_processor", "stopping_criteria"):
         given = call.arguments.get(name)
         if given is not None and not isinstance(given, (list, tuple)):
-            return f"{name} is a {type(given).__name__}, and must be a list: [{type(given).__name__}(…)]."
+            return _(
+                "{argument} is a {type}, and must be a list: [{type}(…)].", argument=name, type=type(given).__name__
+            )
     error = call.error
     if isinstance(error, (TypeError, AttributeError)) and "NoneType" in str(error) and _asks(call, error):
-        return "A logits processor returned None: it must end with `return scores`."
+        return _("A logits processor returned None: it must end with `return scores`.")
     return None
 
 
@@ -251,8 +278,12 @@ def target_language(call: Call) -> str | Said | None:
     french = next((code for code in codes if re.match(r"_*fr", code)), next(iter(codes), "fra_Latn"))
     first = next((row.new_ids[0] for row in call.rows if row.new_ids), None)
     chosen = call.tokenizer.decode([first]) if first is not None and call.tokenizer is not None else ""
-    chose = f", and the model chose {chosen!r}" if chosen in codes else ""
-    said = f"No forced_bos_token_id says into which language to translate{chose}."
+    said = _("No forced_bos_token_id says into which language to translate.")
+    if chosen in codes:
+        said = _(
+            "No forced_bos_token_id says into which language to translate, and the model chose {token!r}.",
+            token=chosen,
+        )
     return Said(said, fix=again(call, forced_bos_token_id=Code(f"tokenizer.convert_tokens_to_ids({french!r})")))
 
 

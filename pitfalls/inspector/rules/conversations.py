@@ -20,6 +20,7 @@ from pitfalls.inspector.messages import (
 )
 from pitfalls.inspector.rule import TEMPLATE, Said, rule
 from pitfalls.inspector.rules.template import CHAT
+from pitfalls.language import _
 
 LESSON = "07_prompt_template"
 KEYWORDS = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
@@ -48,11 +49,12 @@ def system_role(call: Call) -> str | Said | None:
     """
     if type(call.error).__name__ != "TemplateError":
         return None
-    refused = f"The chat template refuses these messages: {str(call.error).rstrip('.!')}."
+    reason = str(call.error).rstrip(".!")
+    refused = _("The chat template refuses these messages: {reason}.", reason=reason)
     chat, template = _known(call)
     roles = [message.get("role") for message in chat if isinstance(message, dict)]
     odd = [role for role in dict.fromkeys(roles) if role in ROLES or f"{role}" not in f"user assistant {template}"]
-    if odd or (not roles and not re.search("system|alternat", refused, re.IGNORECASE)):
+    if odd or (not roles and not re.search("system|alternat", reason, re.IGNORECASE)):
         names: dict[Any, str] = {role: ROLES.get(str(role), "user") for role in odd} or {
             "human": "user",
             "gpt": "assistant",
@@ -60,16 +62,22 @@ def system_role(call: Call) -> str | Said | None:
         turns = [names.get(role, role) for role in roles]
         repeats = any(one == two for one, two in zip(turns, turns[1:], strict=False))
         code = renamed_roles(names) + (f"\n{joined_turns()}" if repeats else "")
-        return Said(f"{refused} The usual names are 'system', 'user' and 'assistant'.", fix=appended(code))
+        usual = _("The usual names are 'system', 'user' and 'assistant'.")
+        return Said(f"{refused} {usual}", fix=appended(code))
     turns = [role for role in roles if role != "system"]
     if "system" in roles and not turns:
-        return Said(f"{refused} There is no user turn.", fix=appended(renamed_roles({"system": "user"})))
+        missing = _("There is no user turn.")
+        return Said(f"{refused} {missing}", fix=appended(renamed_roles({"system": "user"})))
     in_turns = all(role == ("user", "assistant")[n % 2] for n, role in enumerate(turns))
-    system = "system" in roles or (not roles and "system" in refused.lower())
-    advice = ["Put the system text into the first user turn."] if system else []
-    advice += ["Join neighbours of one role, and begin with the user."] if not (roles and in_turns or system) else []
+    system = "system" in roles or (not roles and "system" in reason.lower())
+    if system:
+        advice = _("Put the system text into the first user turn.")
+    elif roles and in_turns:
+        advice = _("Join neighbours of one role.")
+    else:
+        advice = _("Join neighbours of one role, and begin with the user.")
     code = "\n".join([system_into_user()] * system + [joined_turns()] * (not in_turns or not system))
-    return Said(f"{refused} {' '.join(advice or ['Join neighbours of one role.'])}", fix=appended(code))
+    return Said(f"{refused} {advice}", fix=appended(code))
 
 
 @rule(
@@ -93,21 +101,24 @@ def message_content(call: Call) -> str | Said | None:
         chat, template = _known(call)
         if "has no attribute 'items'" in str(call.error) and any(not isinstance(each, dict) for each in chat):
             return Said(
-                "apply_chat_template takes a list of messages, each a dictionary with a role and a content.",
+                _("apply_chat_template takes a list of messages, each a dictionary with a role and a content."),
                 fix=CHAT,
             )
         if type(call.error).__name__ not in ("TypeError", "UndefinedError") or not _in_template(call.error):
             return None
-        unknown = Said(f"The chat template could not join these messages: {call.error}.", fix=message_content.fix)
-        return _odd_content(chat, template, "") if chat else unknown
+        unknown = _("The chat template could not join these messages: {error}.", error=call.error)
+        return _odd_content(chat, template, "") if chat else Said(unknown, fix=message_content.fix)
     for n, known in enumerate(call.conversations):
         said = _odd_content(known.messages, known.template, known.text) if known else None
         if said:
-            return said._replace(message=f"{name_row(call, n)}: {said.message}")
+            return said._replace(message=_("{row}: {message}", row=name_row(call, n), message=said.message))
     for n, text in enumerate(call.excerpts if call.chat and not any(call.conversations) else []):
         opener = call.chat.user_open.strip()
         if call.templated[n] and re.search(re.escape(opener) + r"\s*\[?\{'type': '", text):
-            return f"{name_row(call, n)} has a Python list in a turn: its content is a list of parts, printed as text."
+            return _(
+                "{row} has a Python list in a turn: its content is a list of parts, printed as text.",
+                row=name_row(call, n),
+            )
     return None
 
 
@@ -135,19 +146,33 @@ def message_role(call: Call) -> str | Said | None:
             role, lines = message.get("role"), _text(message).replace("\0", "\n").splitlines()
             longest = max(lines, key=len, default="").strip()
             if known and role not in ("assistant", "tool") and known.text and longest not in known.text:
-                lost = f"{name_row(call, n)} lacks the message of role {role!r}: the chat template has no words for it."
+                lost = _(
+                    "{row} lacks the message of role {role!r}: the chat template has no words for it.",
+                    row=name_row(call, n),
+                    role=role,
+                )
                 code = (
                     system_into_user() if role == "system" else renamed_roles({str(role): ROLES.get(str(role), "user")})
                 )
                 return Said(lost, fix=appended(code))
             meant = difflib.get_close_matches(str(role), KNOWN_ROLES, n=1, cutoff=0.8)
             if known and meant and role not in KNOWN_ROLES and str(role) not in chat.template:
-                found = f"{name_row(call, n)} has a message of role {role!r}: this model knows {meant[0]!r}."
+                found = _(
+                    "{row} has a message of role {role!r}: this model knows {known!r}.",
+                    row=name_row(call, n),
+                    role=role,
+                    known=meant[0],
+                )
                 return Said(found, fix=appended(renamed_roles({str(role): meant[0]})))
         opener = chat.user_open.strip()
         for role, usual in ROLES.items() if "user" in opener else ():
             if opener.replace("user", role) in text and not re.search(rf"\b{role}\b", chat.template):
-                found = f"{name_row(call, n)} has a turn of {role!r}: this model knows it as {usual!r}."
+                found = _(
+                    "{row} has a turn of {role!r}: this model knows it as {known!r}.",
+                    row=name_row(call, n),
+                    role=role,
+                    known=usual,
+                )
                 return Said(found, fix=appended(renamed_roles({role: usual})))
     return None
 
@@ -179,8 +204,12 @@ def injected_markers(call: Call) -> str | Said | None:
             count = given.count(mark)
             if known and count and call.prompts[n].count(token) > known.text.count(mark) - count:
                 return Said(
-                    f"{name_row(call, n)}: the text of a message holds {mark!r}, which became a real marker: "
-                    "what stands behind it is no longer part of the message.",
+                    _(
+                        "{row}: the text of a message holds {marker!r}, which became a real marker: "
+                        "what stands behind it is no longer part of the message.",
+                        row=name_row(call, n),
+                        marker=mark,
+                    ),
                     fix=_sanitized(mark),
                 )
     return None
@@ -210,13 +239,18 @@ def template_keyword(call: Call) -> str | Said | None:
             if name in words or name in HARMLESS or value is None or value in ([], {}):
                 continue
             if name in ("tools", "documents"):
-                return f"This chat template has no place for {name}: they are not in the prompt."
+                return _("This chat template has no place for {name}: they are not in the prompt.", name=name)
             near = difflib.get_close_matches(name, {*KEYWORDS, *(word for word in words if "_" in word)}, 1, 0.8)
             if near:
-                said = f"apply_chat_template was given {name!r} and ignored it. Did you mean {near[0]!r}?"
+                said = _(
+                    "apply_chat_template was given {name!r} and ignored it. Did you mean {near!r}?",
+                    name=name,
+                    near=near[0],
+                )
                 return Said(said, fix=_with_keyword(near[0], value))
             weighs = isinstance(value, bool) and "think" in name and "think" in known.template
-            return Said(f"This chat template has no {name!r}: it was ignored.", "warning" if weighs else "note")
+            said = _("This chat template has no {name!r}: it was ignored.", name=name)
+            return Said(said, "warning" if weighs else "note")
     return None
 
 
@@ -244,20 +278,42 @@ def _odd_content(chat: list[Any], template: str, text: str) -> Said | None:
             whole = len(chat) > 1 and all(isinstance(each, str) and len(each) == 1 for each in chat)
             code = "messages" if whole else "message} for message in messages"
             fix = f'messages = [{{"role": "user", "content": {code}' + ("}]" if whole else "]")
-            return None if text else Said("The chat is no list of messages with role and content.", fix=appended(fix))
+            said = _("The chat is no list of messages with role and content.")
+            return None if text else Said(said, fix=appended(fix))
         missing = [key for key in ("role", "content") if key not in message and not message.get("tool_calls")]
         if missing and not (text and any(re.search(rf"\b{key}\b", template) for key in message if key != "role")):
             keys = ", ".join(map(repr, message))
-            return Said(f"A message has no {missing[0]!r}, only {keys}.", fix=appended(renamed_keys(message)))
+            said = _("A message has no {key!r}, only {keys}.", key=missing[0], keys=keys)
+            return Said(said, fix=appended(renamed_keys(message)))
     for message in chat:
         content = message.get("content")
         if isinstance(content, str) or (text and (content is None or str(content) not in text)):
             continue
-        kind = "None" if content is None else f"a {type(content).__name__}"
-        what = f"is printed into the prompt as {str(content)[:30]!r}" if text else "can't be joined to a text"
-        where = f"The content of a message of role {message.get('role')!r} is {kind}, for a template of plain text"
-        return Said(f"{where}: it {what}.", "warning" if text else None, appended(contents_as_text()))
+        said = _unlike_text(message.get("role"), content, bool(text))
+        return Said(said, "warning" if text else None, appended(contents_as_text()))
     return None
+
+
+def _unlike_text(role: Any, content: Any, rendered: bool) -> str:
+    if content is None:
+        return _(
+            "The content of a message of role {role!r} is None, for a template of plain text: it can't be joined to a "
+            "text.",
+            role=role,
+        )
+    told = {"role": role, "type": type(content).__name__}
+    if rendered:
+        return _(
+            "The content of a message of role {role!r} is a {type}, for a template of plain text: it is printed into "
+            "the prompt as {printed!r}.",
+            printed=str(content)[:30],
+            **told,
+        )
+    return _(
+        "The content of a message of role {role!r} is a {type}, for a template of plain text: it can't be joined to a "
+        "text.",
+        **told,
+    )
 
 
 def _in_template(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ from pitfalls.inspector.again import BEAM_SETTINGS, again
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Row
 from pitfalls.inspector.rule import Said, rule
+from pitfalls.language import _, ngettext
 
 LESSON = "05_decoding_mode"
 SAMPLE = "output = model.generate(**inputs, max_new_tokens=100, do_sample=True, temperature=0.7, top_p=0.9)"
@@ -47,8 +48,15 @@ def decoding_mode(call: Call) -> str | Said | None:
     for n, row in enumerate(call.rows):
         period, turns = _loop(row.new_ids)
         if row.stopped_by == "length" and period and n not in call.nan_rows and not _asked_for(row, period):
-            repeated = call.tokenizer.decode(row.new_ids[-period:]) if call.tokenizer else f"{period} tokens"
-            return f"The text ends in a loop: {repeated!r}, {turns} times."
+            if call.tokenizer:
+                text = call.tokenizer.decode(row.new_ids[-period:])
+                return _("The text ends in a loop: {text!r}, {turns} times.", text=text, turns=turns)
+            return ngettext(
+                "The text ends in a loop: '{n} tokens', {turns} times.",
+                "The text ends in a loop: '{n} tokens', {turns} times.",
+                period,
+                turns=turns,
+            )
     return None
 
 
@@ -72,8 +80,12 @@ def ignored_sampling_flags(call: Call) -> str | Said | None:
     idle = [f"{name}={value}" for name, value in given.items() if value not in IDLE[name]]
     if not idle:
         return None
-    has = "has" if len(idle) == 1 else "have"
-    said = f"{', '.join(idle)} {has} no effect: without do_sample=True nothing is sampled."
+    said = ngettext(
+        "{settings} has no effect: without do_sample=True nothing is sampled.",
+        "{settings} have no effect: without do_sample=True nothing is sampled.",
+        len(idle),
+        settings=", ".join(idle),
+    )
     return Said(said, fix=again(call, do_sample=True))
 
 
@@ -96,10 +108,13 @@ def temperature_zero(call: Call) -> str | Said | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if call.samples and value <= 0:
-        said = f"temperature={value} with sampling raises a ValueError. For the likeliest token: do_sample=False."
+        said = _(
+            "temperature={temperature} with sampling raises a ValueError. For the likeliest token: do_sample=False.",
+            temperature=value,
+        )
         return Said(said, fix=again(call, *IDLE, do_sample=False) if call.pipeline_asked is not None else None)
     if not call.samples and value == 0:
-        return Said("temperature=0 is ignored here; the call is greedy anyway, because nothing is sampled.", "note")
+        return Said(_("temperature=0 is ignored here; the call is greedy anyway, because nothing is sampled."), "note")
     return None
 
 
@@ -128,10 +143,16 @@ def high_temperature(call: Call) -> str | Said | None:
     drawn = [step for row in call.rows for step in row.steps]
     far = sum(all(step.chosen.token_id != other.token_id for other in step.candidates) for step in drawn)
     if len(drawn) >= FEW and far >= UNLIKELY * len(drawn):
-        return f"With temperature={temperature}, {far} of {len(drawn)} new tokens were none of the ten likeliest."
+        return _(
+            "With temperature={temperature}, {far} of {drawn} new tokens were none of the ten likeliest.",
+            temperature=temperature,
+            far=far,
+            drawn=len(drawn),
+        )
     if len(drawn) < FEW and temperature >= 2 and not call.arguments.get("logits_processor"):
-        return (
-            f"temperature={temperature} and no top_k, top_p or min_p: any token may be drawn, and the text falls apart."
+        return _(
+            "temperature={temperature} and no top_k, top_p or min_p: any token may be drawn, and the text falls apart.",
+            temperature=temperature,
         )
     return None
 
@@ -156,14 +177,14 @@ def model_defaults(call: Call) -> str | Said | None:
     if not call.samples:
         return None
     if "do_sample" in call.from_pipeline:
-        said = "The pipeline samples by default (temperature 0.7), so each run gives another text."
+        said = _("The pipeline samples by default (temperature 0.7), so each run gives another text.")
         return Said(said, fix=again(call, do_sample=False))
     plain = {"do_sample": (None, False), **IDLE, "repetition_penalty": (None, 1)}
     own = {name: call.setting(name).value for name in plain if call.setting(name).source == "model"}
     changed = [f"{name}={value}" for name, value in own.items() if value not in plain[name]]
     if not changed:
         return None
-    said = f"{', '.join(changed)} came from the model's own generation_config, not from this call."
+    said = _("{settings} came from the model's own generation_config, not from this call.", settings=", ".join(changed))
     return Said(said, fix=again(call, do_sample=False) if call.pipeline_asked is not None else None)
 
 
@@ -184,7 +205,11 @@ def beam_sampling(call: Call) -> str | Said | None:
     """
     beams, temperature = call.get("num_beams"), call.get("temperature")
     if call.samples and isinstance(beams, int) and beams > 1 and isinstance(temperature, float) and 0 < temperature < 1:
-        return f"num_beams={beams} with do_sample=True and temperature={temperature}: such beams are unreliable."
+        return _(
+            "num_beams={beams} with do_sample=True and temperature={temperature}: such beams are unreliable.",
+            beams=beams,
+            temperature=temperature,
+        )
     return None
 
 
@@ -207,11 +232,18 @@ def several_sequences(call: Call) -> str | Said | None:
     if not isinstance(wanted, int) or not isinstance(beams, int) or wanted <= 1 or call.samples:
         return None
     if wanted > beams:
-        searched = f"num_beams={beams}" if beams > 1 else "greedy decoding"
-        said = f"num_return_sequences={wanted} with {searched} raises: there are not so many answers."
+        said = _(
+            "num_return_sequences={wanted} with greedy decoding raises: there are not so many answers.", wanted=wanted
+        )
+        if beams > 1:
+            said = _(
+                "num_return_sequences={wanted} with num_beams={beams} raises: there are not so many answers.",
+                wanted=wanted,
+                beams=beams,
+            )
         return Said(said, fix=again(call, *BEAM_SETTINGS, do_sample=True))
     if call.made and all(_alike(call.rows[0].new_ids, row.new_ids) for row in call.rows[1:wanted]):
-        said = f"The {wanted} beams are almost the same text."
+        said = _("The {beams} beams are almost the same text.", beams=wanted)
         return Said(said, "note", again(call, *BEAM_SETTINGS, do_sample=True))
     return None
 
@@ -239,7 +271,9 @@ def repetition_penalty(call: Call) -> str | Said | None:
     if penalty < 1:
         if call.made and not any(_repeats(row.new_ids) for row in call.rows):
             return None
-        said = f"repetition_penalty={penalty} is below 1, so it makes repetition likelier; 1 is neutral."
+        said = _(
+            "repetition_penalty={penalty} is below 1, so it makes repetition likelier; 1 is neutral.", penalty=penalty
+        )
         return Said(said, "warning", again(call, repetition_penalty=1.05))
     if penalty <= STRONG_PENALTY or (call.made and all(row.stopped_by == "end-of-sequence" for row in call.rows)):
         return None
@@ -247,10 +281,16 @@ def repetition_penalty(call: Call) -> str | Said | None:
     for ids in call.prompts:
         count = sum(token in call.end_ids for token in ids)
         if count > 1:
-            said = f"repetition_penalty={penalty} lowers the end token too, which stands {count} times in the prompt."
+            said = _(
+                "repetition_penalty={penalty} lowers the end token too, which stands {count} times in the prompt.",
+                penalty=penalty,
+                count=count,
+            )
             return Said(said, fix=code)
     if penalty >= FAR_PENALTY:
-        said = f"repetition_penalty={penalty} is far from 1: words that the text needs twice are avoided."
+        said = _(
+            "repetition_penalty={penalty} is far from 1: words that the text needs twice are avoided.", penalty=penalty
+        )
         return Said(said, "warning", code)
     return None
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import Said, rule
+from pitfalls.language import _, ngettext
 
 WITHOUT_PLACES = {"mllama"}  # reads its images beside the text, and needs no token for each piece of them
 MISMATCH = r"(?i)(?:image|video|multimodal) features and (?:image|video|placeholder) tokens do not match"
@@ -51,15 +52,24 @@ def image_placeholders(call: Call) -> str | Said | None:
     places = sum(row[read:].count(place) for row in call.token_rows)
     given = {name for name, value in call.arguments.items() if value is not None and _is_of_an_image(name)}
     if places and not given:
-        return (
-            f"The prompt has {places} place{'s' * (places > 1)} for pieces of an image (token {place}), and no image "
-            "is given: the answer is made up."
+        return ngettext(
+            "The prompt has {n} place for pieces of an image (token {token}), and no image is given: the answer is "
+            "made up.",
+            "The prompt has {n} places for pieces of an image (token {token}), and no image is given: the answer is "
+            "made up.",
+            places,
+            token=place,
         )
     if "pixel_values" in given and not places and not call.made:
-        return f"An image is given, and the prompt has no place for it: no token {place} is among its ids."
+        return _(
+            "An image is given, and the prompt has no place for it: no token {token} is among its ids.", token=place
+        )
     if "pixel_values" in given and isinstance(call.error, ValueError) and "tokens do not match" in str(call.error):
-        return (
-            f"The prompt has {places} places for pieces of images (token {place}), and the images make another number."
+        return ngettext(
+            "The prompt has {n} places for pieces of images (token {token}), and the images make another number.",
+            "The prompt has {n} places for pieces of images (token {token}), and the images make another number.",
+            places,
+            token=place,
         )
     return None
 

@@ -8,6 +8,7 @@ from transformers.generation import GenerationMixin
 
 from pitfalls.inspector.call import DEFAULT_BUDGET, SETTINGS, Call, name_row
 from pitfalls.inspector.rule import Said, rule
+from pitfalls.language import _, ngettext
 
 LESSON = "04_length"
 THOUGHT = 128  # tokens in which hardly any thought ends, where the header opens one
@@ -41,15 +42,18 @@ def length(call: Call) -> str | Said | None:
         return None
     blank = _blank(call)
     if blank == 1:
-        return Said("The only new token is white space or a special token.", "note", _with_budget(call))
+        return Said(_("The only new token is white space or a special token."), "note", _with_budget(call))
     if blank:
-        return f"The whole budget of {blank} new tokens went into white space or special tokens."
+        return _("The whole budget of {budget} new tokens went into white space or special tokens.", budget=blank)
     if call.get("max_new_tokens") is not None or call.get("max_length") is not None or call.get("max_time"):
         return None
     if call.made and not any(row.stopped_by == "length" for row in call.rows):
         return None
     return Said(
-        f"No length is given, so the answer is cut after {DEFAULT_BUDGET} new tokens, in the middle of a sentence.",
+        _(
+            "No length is given, so the answer is cut after {budget} new tokens, in the middle of a sentence.",
+            budget=DEFAULT_BUDGET,
+        ),
         fix=_with_budget(call),
     )
 
@@ -75,18 +79,24 @@ def max_length(call: Call) -> str | Said | None:
     if _unlike_generate(call):
         return None
     left, fix = total - call.width, _with_budget(call)
+    told = {"length": total, "prompt": call.width}
     if left <= 0:
         return Said(
-            f"max_length={total} counts the prompt, which has {call.width} tokens already: nothing can be generated.",
+            _(
+                "max_length={length} counts the prompt, which has {prompt} tokens already: nothing can be generated.",
+                **told,
+            ),
             fix=fix,
         )
     cut = not call.made or any(row.stopped_by == "length" for row in call.rows)
     if left < DEFAULT_BUDGET and cut and call.width > left:
-        return Said(
-            f"max_length={total} counts the prompt's {call.width} tokens too: only {left} are left to answer.",
-            "warning",
-            fix,
+        said = ngettext(
+            "max_length={length} counts the prompt's {prompt} tokens too: only {n} are left to answer.",
+            "max_length={length} counts the prompt's {prompt} tokens too: only {n} are left to answer.",
+            left,
+            **told,
         )
+        return Said(said, "warning", fix)
     return None
 
 
@@ -111,13 +121,11 @@ def two_lengths(call: Call) -> str | Said | None:
         return None  # Whisper's own sets both, around the common one
     kept = _room(call, new if isinstance(new, int) else 200)
     fix = "model.generation_config.max_length = None\n" + BUDGET.replace("200", str(kept))
+    told = {"length": total.value, "new": new}
     if total.source == "model":
-        return Said(
-            f"max_length={total.value} comes from the model's own settings; your max_new_tokens={new} wins.",
-            "note",
-            fix,
-        )
-    return Said(f"max_length={total.value} is ignored: max_new_tokens={new} wins.", fix=fix)
+        said = _("max_length={length} comes from the model's own settings; your max_new_tokens={new} wins.", **told)
+        return Said(said, "note", fix)
+    return Said(_("max_length={length} is ignored: max_new_tokens={new} wins.", **told), fix=fix)
 
 
 @rule(
@@ -145,17 +153,23 @@ def context_window(call: Call) -> str | Said | None:
     if not window or not call.token_rows:
         return None
     if call.width >= window:
-        return Said(
-            f"The prompt has {call.width} tokens, the model's window is {window}: no answer fits behind it.",
-            "error",
-            _shorter(call, window),
+        said = _(
+            "The prompt has {prompt} tokens, the model's window is {window}: no answer fits behind it.",
+            prompt=call.width,
+            window=window,
         )
+        return Said(said, "error", _shorter(call, window))
     if call.made and call.output_ids.shape[1] <= window:
         return None
     if call.width + call.budget > window:
-        return (
-            f"{call.width} prompt tokens and up to {call.budget} new ones pass the model's window of {window}: "
-            f"the text falls apart there, or the call raises."
+        return ngettext(
+            "{n} prompt tokens and up to {new} new ones pass the model's window of {window}: the text falls apart "
+            "there, or the call raises.",
+            "{n} prompt tokens and up to {new} new ones pass the model's window of {window}: the text falls apart "
+            "there, or the call raises.",
+            call.width,
+            new=call.budget,
+            window=window,
         )
     return None
 
@@ -184,7 +198,10 @@ def thinking_budget(call: Call) -> str | Said | None:
         whole = call.tokenizer.decode(prompt[-8:] + row.new_ids)
         cut = row.stopped_by == "length" and len(row.new_ids) > 1  # one token a call is a loop of one's own
         if cut and whole.rfind("<think>") > whole.rfind("</think>"):
-            message = f"All {len(row.new_ids)} new tokens are thoughts: `</think>` never came, so there is no answer."
+            message = _(
+                "All {tokens} new tokens are thoughts: `</think>` never came, so there is no answer.",
+                tokens=len(row.new_ids),
+            )
             return Said(message, fix=fix)
     header, budget = call.chat.header, call.budget
     opened = header.rfind("<think>") > header.rfind("</think>")
@@ -193,8 +210,13 @@ def thinking_budget(call: Call) -> str | Said | None:
     if not any(_asks_for_a_thought(call, ids, text) for ids, text in zip(call.prompts, call.excerpts, strict=True)):
         return None
     if opened:
-        return Said(f"This model thinks before it answers: {budget} new tokens will end among its thoughts.", fix=fix)
-    message = f"Where this model thinks before it answers, {budget} new tokens will end among its thoughts."
+        message = _(
+            "This model thinks before it answers: {budget} new tokens will end among its thoughts.", budget=budget
+        )
+        return Said(message, fix=fix)
+    message = _(
+        "Where this model thinks before it answers, {budget} new tokens will end among its thoughts.", budget=budget
+    )
     return Said(message, "note", fix)
 
 
@@ -221,16 +243,19 @@ def empty_prompt(call: Call) -> str | Said | None:
         return _from_nothing(call)
     empty = isinstance(call.given_ids, torch.Tensor) and not call.given_ids.numel()  # of no text, often of floats
     if call.input_ids is None:
-        return Said("The prompt has no tokens, and its tensor is none of ids: it raises.", "error") if empty else None
+        said = _("The prompt has no tokens, and its tensor is none of ids: it raises.")
+        return Said(said, "error") if empty else None
     if not call.input_ids.numel() and in_4_bit_on_a_cpu(call.model):
         return Said(
-            "The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process.", "error"
+            _("The prompt has no tokens: with weights in 4 bits on a CPU, that can end the whole process."), "error"
         )
     if not call.token_rows:
-        return "The batch has no rows: there is no text to go on with."
+        return _("The batch has no rows: there is no text to go on with.")
     for n, ids in enumerate(call.prompts):
         if not ids or (call.mask and not any(call.mask[n])):
-            return f"{name_row(call, n)} has no tokens: what follows has nothing to do with any text of yours."
+            return _(
+                "{row} has no tokens: what follows has nothing to do with any text of yours.", row=name_row(call, n)
+            )
     return None
 
 
@@ -244,10 +269,12 @@ def _from_nothing(call: Call) -> Said | None:
     if call.model is None or "inputs" in call.arguments or call.has_encoder or given:
         return None
     if call.get("bos_token_id") is None:
-        return Said("There is no prompt, and this model has no BOS token to begin with: generate raises.", "error")
+        return Said(_("There is no prompt, and this model has no BOS token to begin with: generate raises."), "error")
     if not call.chat or call.samples or call.given("bos_token_id") is not None or _unlike_generate(call):
         return None
-    message = "There is no prompt: the model begins with its BOS token, outside any chat, and always writes the same."
+    message = _(
+        "There is no prompt: the model begins with its BOS token, outside any chat, and always writes the same."
+    )
     return Said(message, "note")
 
 
