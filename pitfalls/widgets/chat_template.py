@@ -9,18 +9,19 @@ from traitlets import Bool, List, Unicode
 from pitfalls import pictures
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Step
+from pitfalls.language import N_, _
 from pitfalls.pictures.chats import chat_parts
 from pitfalls.pictures.drawing import STYLES, Picture, percent
-from pitfalls.widgets.play import Play, check_window, module, signs
+from pitfalls.widgets.play import Play, check_window, explained, module, signs
 
 BARS = 5
 WORDS: dict[str, Any] = {
-    "summary": "The model ends its turn at once with {end}; the likeliest next token is '{token}', {share}.",
-    "template": "chat template",
-    "system": "system turn",
-    "prompted": "generation prompt",
-    "legend": {"special": "by the template"},
-    "needs_notebook": "Other messages are for the model to answer: for that, run this cell in a notebook.",
+    "summary": N_("The model ends its turn at once with {end}; the likeliest next token is '{token}', {share}."),
+    "template": N_("chat template"),
+    "system": N_("system turn"),
+    "prompted": N_("generation prompt"),
+    "legend": {"special": N_("by the template"), "new": N_("new")},
+    "needs_notebook": N_("Other messages are for the model to answer: for that, run this cell in a notebook."),
 }
 
 
@@ -68,8 +69,8 @@ class ChatTemplate(Play):
 
     def _step(self, template: bool, system: bool, prompted: bool) -> Step:
         if empty := [turn["role"] for turn in self._messages(system) if not turn["content"].strip()]:
-            raise ValueError(f"The {empty[0]} message is empty: write something.")
-        text = "".join(part for _, part in self._parts(template, system, prompted))
+            raise ValueError(_("The {role} message is empty: write something.", role=empty[0]))
+        text = "".join(part for role, part in self._parts(template, system, prompted))
         bare = {"add_special_tokens": False} if template else {}  # the template has written them
         inputs = self.tokenizer(text, return_tensors="pt", **bare).to(self.model.device)
         check_window(self.model, inputs["input_ids"].shape[1] + 1)
@@ -78,13 +79,12 @@ class ChatTemplate(Play):
     def summary(self) -> str:
         step = self.step()
         best = step.candidates[0]
-        return WORDS["summary"].format(
-            end=percent(step.end_probability), token=signs(best.text), share=percent(best.probability)
-        )
+        end, share = percent(step.end_probability), percent(best.probability)
+        return _(WORDS["summary"], end=end, token=signs(best.text), share=share)
 
     def figure(self) -> Picture:
         if not self.template:
-            text = "".join(part for _, part in self.parts())
+            text = "".join(part for role, part in self.parts())
             return pictures.token_strip(self.tokenizer(text)["input_ids"], self.tokenizer, title=self.summary())
         return pictures.chat(self.tokenizer, self.messages(), self.prompted, title=self.summary())
 
@@ -97,7 +97,7 @@ class ChatTemplate(Play):
         try:
             step, parts = self._step(template, system, prompted), self._parts(template, system, prompted)
         except Exception as error:  # a template that refuses a system turn, say
-            return {"problem": str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"}
+            return {"problem": explained(error)}
         return {
             "parts": [(role if role in STYLES else "new", text) for role, text in parts],
             "end": step.end_probability,

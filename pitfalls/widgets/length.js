@@ -18,23 +18,18 @@ function render(context) {
     const row = rows[play.get("row")];
     const budget = play.get("budget");
     const kept = row.new.slice(0, budget);
-    const why = budget < row.new.length ? "length" : row.stopped_by;
-    if (why === "end-of-sequence") kept.push([kept.pop()[0], "end"]);
+    const reason = budget < row.new.length ? "length" : row.stopped_by;
+    if (reason === "end-of-sequence") kept.push([kept.pop()[0], "end"]);
     const dropped = row.new.slice(budget).map(([text]) => [text, "dropped"]);
     play.view.replaceChildren(
       boxes([...row.prompt, ...kept, ...dropped]),
       legend(play, ["prompt", "new", "end", "dropped"]),
     );
+    const unused = budget - kept.length;
     const all = row.prompt.length + kept.length;
-    return fill(budget > kept.length ? words.unused : words.used_up, {
-      budget,
-      new: kept.length,
-      unused: budget - kept.length,
-      why,
-      prompt: row.prompt.length,
-      all,
-      share: `${Math.round((100 * row.prompt.length) / all)}%`,
-    });
+    const share = `${Math.round((100 * row.prompt.length) / all)}%`;
+    const ended = play.count(unused > 0 ? words.unused : words.used_up, kept.length, { budget, unused, reason });
+    return `${ended} ${play.count(words.prompt, row.prompt.length, { all, share })}`;
   });
 }
 

@@ -8,16 +8,48 @@ from traitlets import Int
 from pitfalls import pictures
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Row
+from pitfalls.language import N_, _, ngettext
 from pitfalls.pictures.drawing import Picture, short
 from pitfalls.widgets.play import Play, module, tokens
 
+
+def _used_up(n: int, budget: Any, reason: str) -> str:
+    return ngettext(
+        "max_new_tokens={budget}: {n} new tokens, stopped by {reason}.",
+        "max_new_tokens={budget}: {n} new tokens, stopped by {reason}.",
+        n,
+        budget=budget,
+        reason=reason,
+    )
+
+
+def _unused(n: int, budget: Any, reason: str, unused: Any) -> str:
+    return ngettext(
+        "max_new_tokens={budget}: {n} new tokens, {unused} of the budget unused, stopped by {reason}.",
+        "max_new_tokens={budget}: {n} new tokens, {unused} of the budget unused, stopped by {reason}.",
+        n,
+        budget=budget,
+        reason=reason,
+        unused=unused,
+    )
+
+
+def _prompt(n: int, all: Any, share: str) -> str:
+    return ngettext(
+        "{n} of {all} tokens in the output ({share}) are the prompt.",
+        "{n} of {all} tokens in the output ({share}) are the prompt.",
+        n,
+        all=all,
+        share=share,
+    )
+
+
 WORDS: dict[str, Any] = {
-    "used_up": "max_new_tokens={budget}: {new} new tokens, stopped by {why}. "
-    "{prompt} of {all} tokens in the output ({share}) are the prompt.",
-    "unused": "max_new_tokens={budget}: {new} new tokens, {unused} of the budget unused, stopped by {why}. "
-    "{prompt} of {all} tokens in the output ({share}) are the prompt.",
-    "row": "row",
-    "legend": {"prompt": "prompt", "new": "new", "end": "end token", "dropped": "not generated"},
+    "used_up": _used_up,
+    "unused": _unused,
+    "prompt": _prompt,
+    "row": N_("row"),
+    "legend": {"prompt": N_("prompt"), "new": N_("new"), "end": N_("end token"), "dropped": N_("not generated")},
 }
 
 
@@ -49,21 +81,20 @@ class Length(Play):
     def summary(self) -> str:
         kept = self.kept()
         prompt, new = len(kept.prompt_ids), len(kept.new_ids)
-        return WORDS["unused" if self.budget > new else "used_up"].format(
-            budget=self.budget,
-            new=new,
-            unused=self.budget - new,
-            why=kept.stopped_by,
-            prompt=prompt,
-            all=prompt + new,
-            share=f"{prompt / (prompt + new):.0%}",
-        )
+        if self.budget > new:
+            ended = _unused(new, self.budget, kept.stopped_by, self.budget - new)
+        else:
+            ended = _used_up(new, self.budget, kept.stopped_by)
+        return f"{ended} {_prompt(prompt, prompt + new, f'{prompt / (prompt + new):.0%}')}"
 
     def figure(self) -> Picture:
         kept = self.kept()
-        title = (
-            f"max_new_tokens={self.budget}: {len(kept.prompt_ids)} prompt tokens + {len(kept.new_ids)} new; "
-            f"stopped by {kept.stopped_by}"
+        title = _(
+            "max_new_tokens={budget}: {prompt} prompt tokens + {new} new; stopped by {reason}",
+            budget=self.budget,
+            prompt=len(kept.prompt_ids),
+            new=len(kept.new_ids),
+            reason=kept.stopped_by,
         )
         return pictures.token_strip(self.call, self.tokenizer, self.row, title, self.budget)
 

@@ -5,7 +5,7 @@ function render(context) {
   const list = barList();
   const steps = () => play.get("data").steps ?? [];
   const move = (by) => play.put("step", Math.max(1, Math.min(play.get("step") + by, steps().length)));
-  const takes = h("div", { className: "wide row takes", role: "group", ariaLabel: words.take, dir: "ltr" });
+  const takes = h("div", { className: "wide row takes", role: "group", ariaLabel: words.take });
 
   play.add(
     field(play, words.prompt, () => play.get("prompt"), (text) => play.ask("prompt", text)),
@@ -32,6 +32,7 @@ function render(context) {
       h("span", {}, words.take),
       ...candidates.map(([text], n) => {
         const take = play.asking(button(text, () => play.send({ take: n })));
+        take.dir = "ltr";
         take.disabled ||= n === place;
         return take;
       }),

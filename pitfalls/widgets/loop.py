@@ -11,22 +11,24 @@ from pitfalls import pictures
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Candidate, Step
+from pitfalls.language import N_, _
 from pitfalls.pictures.drawing import Picture, percent
 from pitfalls.widgets.play import Play, encode, module, signs, tokens
 
 CHOICES = 6  # candidates that are offered
 WORDS: dict[str, Any] = {
-    "likeliest": "Step {step} of {steps}: '{token}' is taken, at {share}.",
-    "instead": "Step {step} of {steps}: '{token}' is taken, at {share}, and '{best}' was likelier.",
-    "prompt": "prompt",
-    "step": "step",
-    "back": "← back",
-    "forward": "forward →",
-    "take": "take",
-    "greedy": "greedy:",
-    "legend": {"prompt": "prompt", "new": "new", "chosen": "this step", "later": "where it leads"},
-    "needs_notebook": "Where another token or another prompt leads is for the model to say: for that, run this cell in "
-    "a notebook.",
+    "likeliest": N_("Step {step} of {steps}: '{token}' is taken, at {share}."),
+    "instead": N_("Step {step} of {steps}: '{token}' is taken, at {share}, and '{best}' was likelier."),
+    "prompt": N_("prompt"),
+    "step": N_("step"),
+    "back": N_("← back"),
+    "forward": N_("forward →"),
+    "take": N_("take"),
+    "greedy": N_("greedy:"),
+    "legend": {"prompt": N_("prompt"), "new": N_("new"), "chosen": N_("this step"), "later": N_("where it leads")},
+    "needs_notebook": N_(
+        "Where another token or another prompt leads is for the model to say: for that, run this cell in a notebook."
+    ),
 }
 
 
@@ -44,7 +46,7 @@ class Loop(Play):
         self.model, self.tokenizer, self.new = model, tokenizer, max_new_tokens
         self.path: tuple[str | None, Any] = (None, None)  # the prompt, and the call that goes on from it
         super().__init__(WORDS, prompt=prompt, **controls)
-        self.on_msg(lambda _, asked, __: self._run(partial(self._take, asked["take"])))
+        self.on_msg(lambda widget, asked, buffers: self._run(partial(self._take, asked["take"])))
 
     def greedy(self) -> Call:
         """The path that takes the likeliest token at every step."""
@@ -84,7 +86,8 @@ class Loop(Play):
     def summary(self) -> str:
         step = self.call().steps[self.step - 1]
         best = step.candidates[0]
-        return WORDS["likeliest" if best.token_id == step.chosen.token_id else "instead"].format(
+        return _(
+            WORDS["likeliest" if best.token_id == step.chosen.token_id else "instead"],
             step=self.step,
             steps=len(self.call().steps),
             token=signs(step.chosen.text),

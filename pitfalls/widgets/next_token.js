@@ -97,7 +97,7 @@ function render(context) {
     }));
     const others = (key) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[key], 0));
     rows.push({
-      text: fill(words.others, { others: number(data.size - shown.length) }),
+      text: ours(play.count(words.others, data.size - shown.length)),
       own: others("own"),
       now: others("now"),
       cut: kept > shown.filter(({ cut }) => !cut).length ? "" : words.cut_all,
@@ -107,12 +107,12 @@ function render(context) {
 
     const best = tokens.reduce((most, { p }, n) => (p > tokens[most].p ? n : most), 0);
     const changed = Object.entries(settings()).filter(([name, value]) => value !== words.off[name]);
-    return fill(changed.length ? words.changed : words.alone, {
+    const said = about ? words.about : changed.length ? words.changed : words.alone;
+    return play.count(said, about ? Number(kept.toPrecision(3)) : kept, {
       settings: changed.map(([name, value]) => `${name}=${value}`).join(", "),
       token: data.texts[best],
       now: percent(tokens[best].p),
       own: percent(alone.tokens[best].p),
-      kept: about ? fill(words.about, { kept: number(Number(kept.toPrecision(3))) }) : number(kept),
       all: number(data.size),
     });
   });

@@ -13,22 +13,66 @@ from transformers import (
 )
 
 from pitfalls import pictures
+from pitfalls.language import N_, _, ngettext
 from pitfalls.pictures.drawing import Picture, percent, short, token_text
 from pitfalls.widgets.play import Play, encode, module, signs
 
 SHOWN = 12  # tokens with a bar of their own
 KEPT = 300  # of which the page gets the logits; of the others it gets a histogram
 BINS = 400
+
+
+def _alone(n: int, all: str, token: str, now: str) -> str:
+    return ngettext(
+        "'{token}' gets {now}; {n} of {all} tokens can be drawn.",
+        "'{token}' gets {now}; {n} of {all} tokens can be drawn.",
+        n,
+        n=format(n, ","),
+        all=all,
+        token=token,
+        now=now,
+    )
+
+
+def _changed(n: int, all: str, token: str, now: str, own: str, settings: str) -> str:
+    return ngettext(
+        "{settings}: '{token}' gets {now} (the model alone: {own}); {n} of {all} tokens can be drawn.",
+        "{settings}: '{token}' gets {now} (the model alone: {own}); {n} of {all} tokens can be drawn.",
+        n,
+        n=format(n, ","),
+        all=all,
+        token=token,
+        now=now,
+        own=own,
+        settings=settings,
+    )
+
+
+def _about(n: int, all: str, token: str, now: str, own: str, settings: str) -> str:
+    """As `_changed`, where the page doesn't know the number to the last token."""
+    return ngettext(
+        "{settings}: '{token}' gets {now} (the model alone: {own}); about {n} of {all} tokens can be drawn.",
+        "{settings}: '{token}' gets {now} (the model alone: {own}); about {n} of {all} tokens can be drawn.",
+        n,
+        n=format(n, ","),
+        all=all,
+        token=token,
+        now=now,
+        own=own,
+        settings=settings,
+    )
+
+
 WORDS: dict[str, Any] = {
-    "alone": "'{token}' gets {now}; {kept} of {all} tokens can be drawn.",
-    "changed": "{settings}: '{token}' gets {now} (the model alone: {own}); {kept} of {all} tokens can be drawn.",
-    "about": "about {kept}",
-    "cut": "cut by {filter}",
-    "cut_all": "cut by the filters",
-    "others": "{others} others",
-    "prompt": "prompt",
-    "sample": "sample 100",
-    "needs_notebook": "Another prompt is for the model to answer: for that, run this cell in a notebook.",
+    "alone": _alone,
+    "changed": _changed,
+    "about": _about,
+    "cut": N_("cut by {filter}"),
+    "cut_all": N_("cut by the filters"),
+    "others": lambda n: ngettext("{n} others", "{n} others", n),
+    "prompt": N_("prompt"),
+    "sample": N_("sample 100"),
+    "needs_notebook": N_("Another prompt is for the model to answer: for that, run this cell in a notebook."),
 }
 
 
@@ -41,11 +85,11 @@ class NextToken(Play):
 
     _esm = module(__package__, "next_token")
     prompt = Unicode().tag(sync=True, asks=True)
-    temperature = Float(1, min=0.1, max=3).tag(sync=True, step=0.05, label="temperature")
-    top_k = Int(0, min=0, max=50).tag(sync=True, step=1, label="top-k (0: off)")
-    top_p = Float(1, min=0.05, max=1).tag(sync=True, step=0.01, label="top-p (1: off)")
-    min_p = Float(0, min=0, max=0.5).tag(sync=True, step=0.01, label="min-p (0: off)")
-    repetition_penalty = Float(1, min=1, max=2).tag(sync=True, step=0.05, label="repetition penalty")
+    temperature = Float(1, min=0.1, max=3).tag(sync=True, step=0.05, label=N_("temperature"))
+    top_k = Int(0, min=0, max=50).tag(sync=True, step=1, label=N_("top-k (0: off)"))
+    top_p = Float(1, min=0.05, max=1).tag(sync=True, step=0.01, label=N_("top-p (1: off)"))
+    min_p = Float(0, min=0, max=0.5).tag(sync=True, step=0.01, label=N_("min-p (0: off)"))
+    repetition_penalty = Float(1, min=1, max=2).tag(sync=True, step=0.05, label=N_("repetition penalty"))
 
     def __init__(self, model: Any, tokenizer: Any, prompt: str = "I am a cat.", **settings: float):
         self.model, self.tokenizer = model, tokenizer
@@ -80,20 +124,18 @@ class NextToken(Play):
         own, scores = self.logits()[1].softmax(-1), self.scores()
         now = scores.softmax(-1)
         best = now.argmax().item()
+        kept, all = int(torch.isfinite(scores).sum()), f"{len(scores):,}"
+        said = {"token": signs(self.tokenizer.decode([best])), "now": percent(now[best].item())}
         changed = {name: getattr(self, name) for name, off in self.off.items() if getattr(self, name) != off}
-        return WORDS["changed" if changed else "alone"].format(
-            settings=", ".join(f"{name}={value:g}" for name, value in changed.items()),
-            token=signs(self.tokenizer.decode([best])),
-            now=percent(now[best].item()),
-            own=percent(own[best].item()),
-            kept=f"{int(torch.isfinite(scores).sum()):,}",
-            all=f"{len(scores):,}",
-        )
+        if not changed:
+            return _alone(kept, all, **said)
+        settings = ", ".join(f"{name}={value:g}" for name, value in changed.items())
+        return _changed(kept, all, own=percent(own[best].item()), settings=settings, **said)
 
     def figure(self) -> Picture:
         logits, scores = self.logits()[1], self.scores()
         same = torch.equal(scores, logits)
-        panels = logits if same else {"the model alone": logits, "with these settings": scores}
+        panels = logits if same else {_("the model alone"): logits, _("with these settings"): scores}
         title = f"{short(self.prompt, 100)} …\n{self.summary()}"
         return pictures.next_token(panels, self.tokenizer, top=SHOWN, title=title)
 

@@ -10,24 +10,48 @@ from traitlets import Bool, Enum, Unicode
 from pitfalls import pictures
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Row
+from pitfalls.language import N_, _, ngettext
 from pitfalls.pictures.drawing import Picture, short, token_text, visible
 from pitfalls.widgets.play import Play, check_window, module, signs
 
 CONTINUED = 9  # new tokens of each row
 SIDES = ("left", "right")
+
+
+def _masked(n: int, side: str, rows: Any) -> str:
+    return ngettext(
+        "Padding {side}, the tokenizer's mask: {n} of {rows} rows as alone.",
+        "Padding {side}, the tokenizer's mask: {n} of {rows} rows as alone.",
+        n,
+        side=side,
+        rows=rows,
+    )
+
+
+def _unmasked(n: int, side: str, rows: Any) -> str:
+    return ngettext(
+        "Padding {side}, a mask of ones: {n} of {rows} rows as alone.",
+        "Padding {side}, a mask of ones: {n} of {rows} rows as alone.",
+        n,
+        side=side,
+        rows=rows,
+    )
+
+
 WORDS: dict[str, Any] = {
-    "masked": "Padding {side}, the tokenizer's mask: {same} of {rows} rows as alone.",
-    "unmasked": "Padding {side}, a mask of ones: {same} of {rows} rows as alone.",
-    "texts": "a text a line",
-    "side": "padding side",
-    "sides": {"left": "left", "right": "right"},
-    "mask": "attention mask",
-    "masks": {"true": "tokenizer's", "false": "all ones"},
-    "row": "row {n}",
-    "goes_on": "row {n} →",
-    "alone": "alone →",
-    "legend": {"prompt": "prompt", "padding": "masked", "new": "new", "changed": "not as alone"},
-    "needs_notebook": "Other texts are for the model to continue: for that, run this cell in a notebook.",
+    "masked": _masked,
+    "unmasked": _unmasked,
+    "texts": N_("a text a line"),
+    "side": N_("padding side"),
+    "sides": {"left": N_("left"), "right": N_("right")},
+    "mask": N_("attention mask"),
+    "masks": {"true": N_("tokenizer's"), "false": N_("all ones")},
+    "row": N_("row {row}"),
+    "cells": {"0": N_("mask 0"), "1": N_("mask 1\npos {position}")},
+    "goes_on": N_("row {row} →"),
+    "alone": N_("alone →"),
+    "legend": {"prompt": N_("prompt"), "padding": N_("masked"), "new": N_("new"), "changed": N_("not as alone")},
+    "needs_notebook": N_("Other texts are for the model to continue: for that, run this cell in a notebook."),
 }
 
 
@@ -52,7 +76,7 @@ class Padding(Play):
         """The texts of the box, one from each line."""
         texts = [line for line in self.texts.splitlines() if line]
         if not texts:
-            raise ValueError("There is no text: write one on each line.")
+            raise ValueError(_("There is no text: write one on each line."))
         return texts
 
     def inputs(self) -> dict[str, torch.Tensor]:
@@ -98,11 +122,12 @@ class Padding(Play):
 
     def summary(self) -> str:
         rows = self.rows()
-        sentence = WORDS["masked" if self.masked else "unmasked"]
-        return sentence.format(side=WORDS["sides"][self.side], same=self._same(rows), rows=len(rows))
+        sentence = _masked if self.masked else _unmasked
+        return sentence(self._same(rows), _(WORDS["sides"][self.side]), len(rows))
 
     def figure(self) -> Picture:
-        shown = (f"row {n} → '{short(visible(row.new_text), 60)}'" for n, row in enumerate(self.rows()))
+        texts = (short(visible(row.new_text), 60) for row in self.rows())
+        shown = [_("row {row} → '{text}'", row=n, text=text) for n, text in enumerate(texts)]
         title = "\n".join([self.summary(), *shown])
         return pictures.padding({name: ids.cpu() for name, ids in self.inputs().items()}, self.tokenizer, title=title)
 

@@ -9,6 +9,7 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
+from inspect import signature
 from typing import Any
 
 import anywidget
@@ -16,18 +17,29 @@ import traitlets
 from PIL import Image
 
 from pitfalls.inspector.call import Call
+from pitfalls.language import N_, _, directed, html_language, isolated, language, right_to_left
 from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SIGNS, STYLES, Picture, token_text
 from pitfalls.silence import silenced
 
-WORDS = {"working": "the model is at work …"}
-HINT = "Run this cell to move the controls."
+WORDS = {"working": N_("the model is at work …")}
+HINT = N_("Run this cell to move the controls.")
+# A number of each kind that languages have words for, by the name that browsers give the kind.
+KINDS = {"zero": 0, "one": 1, "two": 2, "few": 3, "many": 11, "other": 100}
+
+
+class _Sample(int):
+    """A number that chooses the words, and keeps its place among them open."""
+
+    def __format__(self, format_spec: str) -> str:
+        return "{n}"
 
 
 class Play(anywidget.AnyWidget):
     """What the widgets share. JavaScript draws `data` under the values of the controls; Python asks the model.
 
     A widget has `_esm`, its module; `_data()`, all that it can show until a trait tagged `asks` changes; `summary()`,
-    one sentence about its state; and `figure()`, its state as a picture.
+    one sentence about its state; and `figure()`, its state as a picture. Its `words` are in the language that is chosen
+    when it is made; those that depend on a number are given as a function of `n` and of the other values.
     """
 
     data = traitlets.Dict().tag(sync=True)
@@ -36,9 +48,10 @@ class Play(anywidget.AnyWidget):
 
     def __init__(self, words: dict[str, Any], **controls: Any):
         self.answers: dict[Hashable, Any] = {}
-        super().__init__(words=WORDS | words, **controls)
+        page = {"lang": language()} | ({"dir": "rtl"} if right_to_left() else {})
+        super().__init__(words=_open(WORDS | words) | {"page": page}, **controls)
         if asking := self.trait_names(asks=True):
-            self.observe(lambda _: self._run(), names=asking)
+            self.observe(lambda change: self._run(), names=asking)
         self._run()
 
     def summary(self) -> str:
@@ -58,7 +71,7 @@ class Play(anywidget.AnyWidget):
                 self.data = self._data()
                 self.problem = ""
         except Exception as error:  # a callback has no cell that could show it
-            self.problem = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+            self.problem = explained(error)
         self.send({"done": True})
 
     def _ask(self, state: Hashable, compute: Callable[[], Any]) -> Any:
@@ -76,13 +89,13 @@ class Play(anywidget.AnyWidget):
     def _saved(self) -> dict[str, str]:
         """The forms beside the live one: as HTML with scripts, as a picture, in words."""
         if self.problem:
-            return {"text/plain": HINT}
+            return {"text/plain": directed(_(HINT))}
         said, figure = self.summary(), self.figure()
         drawn = io.BytesIO()
         figure.savefig(drawn, dpi=100, facecolor="white")
         picture = base64.b64encode(few_colours(drawn.getvalue())).decode()
         still = f'<p><img src="data:image/png;base64,{picture}" alt="{escape(figure.alt)}"></p><p>{escape(said)}</p>'
-        return {"text/html": self._page(still), "image/png": picture, "text/plain": f"{said} ({HINT})"}
+        return {"text/html": self._page(still), "image/png": picture, "text/plain": directed(f"{said} ({_(HINT)})")}
 
     def _page(self, still: str) -> str:
         """The widget for a page without a kernel: `still` stands there until the script runs, or where none does."""
@@ -91,7 +104,27 @@ class Play(anywidget.AnyWidget):
         text = json.dumps(state, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         name = sha256(text.encode()).hexdigest()[:12]
         script = f'{self._esm}\nonPage("{name}", {text}, render);'
-        return f'<div data-pitfalls="{name}">{still}</div>\n<script type="module">\n{script}\n</script>'
+        place = f'<div data-pitfalls="{name}"{html_language()}>{still}</div>'
+        return f'{place}\n<script type="module">\n{script}\n</script>'
+
+
+def _open(words: Any) -> Any:
+    """Words in the chosen language, their places left to JavaScript; functions say them for each kind of number."""
+    if isinstance(words, dict):
+        return {name: _open(each) for name, each in words.items()}
+    if isinstance(words, str):
+        places = {name: f"{{{name}}}" for name in re.findall(r"{(\w+)}", words)}
+        return _(words, **places)
+    if callable(words):
+        places = {name: f"{{{name}}}" for name in signature(words).parameters}
+        forms = {kind: words(**places | {"n": _Sample(n)}) for kind, n in KINDS.items()}
+        return {kind: form for kind, form in forms.items() if kind == "other" or form != forms["other"]}
+    return words
+
+
+def explained(error: Exception) -> str:
+    """What a widget says of an error; one that isn't ours keeps its English and its order."""
+    return str(error) if type(error) is ValueError else isolated(f"{type(error).__name__}: {error}")
 
 
 @cache
@@ -136,7 +169,7 @@ def tokens(tokenizer: Any, ids: list[int], style: str) -> list[tuple[str, str]]:
 def encode(model: Any, tokenizer: Any, text: str, new: int) -> Any:
     """The prompt as inputs on the model's device, where `new` more tokens fit into the window."""
     if not text:
-        raise ValueError("The prompt is empty: write something for the model to go on with.")
+        raise ValueError(_("The prompt is empty: write something for the model to go on with."))
     inputs = tokenizer(text, return_tensors="pt").to(model.device)
     check_window(model, inputs["input_ids"].shape[1] + new)
     return inputs
@@ -145,4 +178,5 @@ def encode(model: Any, tokenizer: Any, text: str, new: int) -> Any:
 def check_window(model: Any, tokens: int) -> None:
     window = Call(model).window
     if window and tokens > window:
-        raise ValueError(f"With its answer this makes {tokens:,} tokens; the model's window is {window:,}. Shorten it.")
+        told = N_("With its answer this makes {tokens:,} tokens; the model's window is {window:,}. Shorten it.")
+        raise ValueError(_(told, tokens=tokens, window=window))

@@ -1,5 +1,6 @@
 // What the widgets share. Python puts this, with the style, in front of each widget's own module.
-// Every word that is shown comes from Python; a sentence has named places, as in "{new} new tokens".
+// Every word that is shown comes from Python; a sentence has named places, as in "{n} new tokens". Where its words depend
+// on the number {n}, it comes in a form for each kind of number.
 
 // An element. An attribute that is one of its properties is set as such: `onclick`, `className`, `disabled`.
 function h(tag, attributes, ...children) {
@@ -35,8 +36,10 @@ function stage({ model, el }, name = "pitfalls-play") {
   const root = el.attachShadow({ mode: "open" });
   root.append(h("style", {}, STYLE), controls, note, working, problem, summary, view);
   el.classList.add(name);
+  Object.assign(el, words.page);
   el.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's own keys stay out of the controls
 
+  const kinds = new Intl.PluralRules(words.page.lang);
   let focused = null;
   function lock() {
     focused = root.activeElement;
@@ -60,6 +63,8 @@ function stage({ model, el }, name = "pitfalls-play") {
       model.set(name, value);
       model.save_changes();
     },
+    // A sentence whose words depend on a number.
+    count: (forms, n, values) => fill(forms[kinds.select(n)] ?? forms.other, { n: number(n), ...values }),
     // A value that only the model can answer to.
     ask(name, value) {
       lock();
@@ -143,16 +148,20 @@ function field(play, label, read, write, rows = 0) {
 
 const button = (text, onclick) => h("button", { type: "button", onclick }, text);
 
-// --- what is drawn: tokens keep their order from left to right in every language ---
+// --- what is drawn: tokens and bars keep their order from left to right in every language ---
 
 // Tokens, each as [text, style].
 const box = ([text, style]) => h("span", { className: `box ${style}` }, text);
 const boxes = (tokens) => h("div", { dir: "ltr" }, tokens.map(box));
-const line = (name, tokens) => h("div", { className: "line", dir: "ltr" }, h("b", {}, name), " ", tokens.map(box));
+const line = (name, tokens) =>
+  h("div", { className: "line" }, h("b", {}, name), " ", h("span", { dir: "ltr" }, tokens.map(box)));
 
 // The names of styles: `words.legend` has them.
 const legend = ({ words }, styles) =>
   h("div", { className: "legend" }, styles.map((style) => box([words.legend[style] ?? style, style])));
+
+// Words of ours among them, which run as the language does.
+const ours = (text) => h("bdi", {}, text);
 
 // A row for each token, in a list that is kept, so that bars can glide: `now` is its probability, `own` that of the model
 // alone where it is drawn too, `drawn` how often it came of a hundred, `cut` what is said of a token that is gone.
@@ -164,12 +173,12 @@ function bars(list, rows) {
   }
   rows.forEach(({ text, now, own = null, cut = "", drawn, taken = false }, n) => {
     const [name, track] = list.children[n].children;
-    name.textContent = text;
+    name.replaceChildren(text);
     track.className = `track${own === null ? " single" : ""}${taken ? " taken" : ""}${cut ? " gone" : ""}`;
     for (const [key, value] of Object.entries({ own: own ?? 0, now: cut ? 0 : now, drawn: (drawn ?? 0) / 100 })) {
       track.style.setProperty(`--${key}`, value);
     }
-    track.lastChild.textContent = (cut || percent(now)) + (drawn === undefined ? "" : ` · ${drawn} ×`);
+    track.lastChild.replaceChildren(ours(cut || percent(now)), drawn === undefined ? "" : ` · ${drawn} ×`);
   });
 }
 

@@ -5,9 +5,12 @@ from html import unescape
 
 import pytest
 import torch
+from babel.messages import Catalog
+from babel.messages.mofile import write_mo
 from nbconvert.filters.strings import clean_html
 
-from pitfalls.widgets import NextToken
+import pitfalls
+from pitfalls.widgets import Length, NextToken
 from tests.helpers import tiny_llama
 from tests.slow.browser.moves import MOVES, predict
 from tools.lab import bad_pictures, script_time, slider, text
@@ -218,3 +221,38 @@ def test_who_wants_no_motion_gets_none(forms, web_page):
     for wanted, seconds in {"no-preference": "0.15s, 0.15s", "reduce": "0s"}.items():
         with web_page(forms["05_decoding_mode"], reduced_motion=wanted) as page:
             assert page.locator(".now").first.evaluate(speed) == seconds
+
+
+@pytest.fixture
+def arabic(tmp_path, monkeypatch):
+    """A language from right to left: two messages of it, one with the words for each kind of number."""
+    used_up = "max_new_tokens={budget}: {n} new tokens, stopped by {reason}."
+    catalogue = Catalog(locale="ar")
+    catalogue.add("row", "الصف")
+    kinds = ("صفر", "واحد", "اثنان", "قلة", "كثرة", "غير")
+    catalogue.add((used_up, used_up), [f"{kind}: {{n}} ({{reason}})" for kind in kinds])
+    file = tmp_path / "ar-XB" / "LC_MESSAGES" / "pitfalls.mo"
+    file.parent.mkdir(parents=True)
+    with file.open("wb") as stream:
+        write_mo(stream, catalogue)
+    monkeypatch.setenv("PITFALLS_LOCALE", str(tmp_path))
+    pitfalls.language("ar-XB")
+    yield
+    pitfalls.language("en")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: size[0])
+def test_a_widget_mirrors_for_its_own_language_and_says_numbers_as_it_does(size, arabic, shown, web_page):
+    widget = Length(shown["04_length"].call, shown["04_length"].tokenizer)
+    said = {1: "واحد", 2: "اثنان", 5: "قلة", 12: "كثرة"}
+    with web_page(widget._repr_mimebundle_()[0]["text/html"], size) as page:
+        root = page.locator(".pitfalls-play")
+        assert root.evaluate("root => [root.lang, root.dir]") == ["ar-XB", "rtl"]
+        label, field = (root.locator(part).bounding_box()["x"] for part in ("label:has(select) span", "select"))
+        assert label > field and root.evaluate_all(CUT) == []
+        for new, word in said.items():
+            slider(root, "max_new_tokens").fill(str(new))
+            widget.budget = new
+            summary = root.locator(".summary").inner_text()
+            assert summary == widget.summary()
+            assert summary.startswith(f"{word}: \u2068{new}\u2069 (\u2068length\u2069) ")
