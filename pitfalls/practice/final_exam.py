@@ -7,6 +7,7 @@ exam.check(load, answer, story)            # after fixing it: the score
 """
 
 import random
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,11 +131,12 @@ class Exam:
 
     def _repr_html_(self) -> str:
         head = ngettext(
-            "<b>Exam {seed}</b>: this program has {n} mistake. The next cell opens it.",
-            "<b>Exam {seed}</b>: this program has {n} mistakes. The next cell opens it.",
+            "**Exam {seed}**: this program has {n} mistake. The next cell opens it.",
+            "**Exam {seed}**: this program has {n} mistakes. The next cell opens it.",
             len(self.mistakes),
             seed=self.seed,
         )
+        head = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", head)
         if attributes := html_language():
             head = f"<div{attributes}>{head}</div>"
         return head + as_code(self.program)
