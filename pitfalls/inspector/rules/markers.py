@@ -7,6 +7,7 @@ from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.given import plain, token_ids
 from pitfalls.inspector.rule import GENERATE, TEMPLATE, Said, rule
 from pitfalls.inspector.vocabulary import role_id, token_id
+from pitfalls.language import _
 
 LESSON = "07_prompt_template"
 BARE = 'inputs = tokenizer("Once upon a time", return_tensors="pt")  # the tokenizer adds what the model needs'
@@ -44,8 +45,17 @@ def foreign_markers(call: Call) -> str | Said | None:
     for n, is_chat in enumerate(call.templated):
         marker = None if is_chat else foreign_marker(call, n)
         if marker:
-            own = f"its own begins {call.chat.user_open!r}" if call.chat else "it has no chat template"
-            message = f"{name_row(call, n)} contains {marker!r}, which means nothing to this model: {own}."
+            told = {"row": name_row(call, n), "marker": marker}
+            if call.chat:
+                message = _(
+                    "{row} contains {marker!r}, which means nothing to this model: its own begins {own!r}.",
+                    own=call.chat.user_open,
+                    **told,
+                )
+            else:
+                message = _(
+                    "{row} contains {marker!r}, which means nothing to this model: it has no chat template.", **told
+                )
             return Said(message, fix=None if call.chat.template else COMPLETED)
     return None
 
@@ -73,7 +83,11 @@ def special_tokens_as_text(call: Call) -> str | Said | None:
     for n, is_chat in enumerate(call.templated):
         spelled = None if is_chat else spelled_marker(call, n)
         if spelled:
-            message = f"{name_row(call, n)} spells {spelled!r} in several tokens: letters to the model, and no marker."
+            message = _(
+                "{row} spells {marker!r} in several tokens: letters to the model, and no marker.",
+                row=name_row(call, n),
+                marker=spelled,
+            )
             split = "tokenizer.split_special_tokens = False\n"
             return Said(message, fix=None if call.chat.template else split + COMPLETED)
     return None
@@ -97,16 +111,18 @@ def template_on_base_model(call: Call) -> str | Said | None:
     markers written by hand pass in silence. Load the checkpoint that ends in -Instruct, -it or -chat instead.
     """
     if isinstance(call.error, ValueError) and "chat_template is not set" in str(call.error):
-        return "This tokenizer has no chat template, like most base models': load the -Instruct checkpoint instead."
+        return _("This tokenizer has no chat template, like most base models': load the -Instruct checkpoint instead.")
     if call.tokenizer is None or call.chat.template:
         return None
     for n, text in enumerate(call.excerpts):
         marker = re.search(FAMILIES, text)
         if marker and token_id(call.tokenizer, marker[0]) is not None:
-            return Said(
-                f"{name_row(call, n)} has chat markers ({marker[0]!r}), and this tokenizer has no chat template.",
-                "warning",
+            message = _(
+                "{row} has chat markers ({marker!r}), and this tokenizer has no chat template.",
+                row=name_row(call, n),
+                marker=marker[0],
             )
+            return Said(message, "warning")
     return None
 
 
@@ -133,12 +149,16 @@ def double_bos(call: Call) -> str | Said | None:
     if bos is None or (bos in call.pad_ids and call.mask is None):
         return None
     for n, ids in enumerate(call.prompts):
+        told = {"row": name_row(call, n), "bos": call.tokenizer.bos_token}
         if ids[:2] == [bos, bos]:
-            fix = None if call.templated[n] else BARE
-            return Said(f"{name_row(call, n)} begins with {call.tokenizer.bos_token!r} twice.", fix=fix)
+            return Said(_("{row} begins with {bos!r} twice.", **told), fix=None if call.templated[n] else BARE)
         if seam := _seam(call, ids, bos):
-            where = f"{call.tokenizer.bos_token!r} once more, behind token {seam}"
-            return Said(f"{name_row(call, n)} has {where}: pieces that were tokenized apart and joined.", fix=JOINED)
+            message = _(
+                "{row} has {bos!r} once more, behind token {token}: pieces that were tokenized apart and joined.",
+                token=seam,
+                **told,
+            )
+            return Said(message, fix=JOINED)
     return None
 
 
@@ -174,7 +194,11 @@ def missing_bos(call: Call) -> str | Said | None:
     for n, (ids, is_chat) in enumerate(zip(call.prompts, call.templated, strict=True)):
         expected = call.chat.starts_with_bos if is_chat else call.chat.adds_bos
         if expected and ids and ids[0] != bos:
-            message = f"{name_row(call, n)} does not begin with {call.tokenizer.bos_token!r}, as this model's texts do."
+            message = _(
+                "{row} does not begin with {bos!r}, as this model's texts do.",
+                row=name_row(call, n),
+                bos=call.tokenizer.bos_token,
+            )
             return Said(message, fix=TEMPLATE if is_chat else None)
     return None
 
@@ -201,25 +225,37 @@ def end_token(call: Call) -> str | Said | None:
     own = set(call.own_end_ids) if call.given("eos_token_id") is not None else set()
     lost = next((token for row in rows for token in row.new_ids if token in own - set(end_ids)), None)
     if lost is not None and call.tokenizer is not None:
-        name = call.tokenizer.decode([lost])
-        message = (
-            f"The model wrote its own end token {name!r} and went on: eos_token_id={end_ids} of this call hides it."
+        name, setting = call.tokenizer.decode([lost]), f"eos_token_id={end_ids}"
+        message = _(
+            "The model wrote its own end token {token!r} and went on: {setting} of this call hides it.",
+            token=name,
+            setting=setting,
         )
         return Said(message, fix=f"{GENERATE}  # without an eos_token_id, it stops at its own")
     if not any(call.templated):
         unlimited = call.model is not None and call.token_rows and not end_ids
-        return Said("No end token is set: only the length can stop this call.", "note", ENDING) if unlimited else None
+        message = _("No end token is set: only the length can stop this call.")
+        return Said(message, "note", ENDING) if unlimited else None
     name = call.tokenizer.decode([chat.end_id]) if chat.end_id is not None else ""
     if chat.end_id is not None and chat.end_id not in end_ids:
-        seen = ", and the model wrote it and went on" if any(chat.end_id in row.new_ids for row in rows) else ""
-        message = f"{name!r} ends a turn of this chat template, and is not among the ids that stop ({end_ids}){seen}."
+        told = {"token": name, "ids": end_ids}
+        if any(chat.end_id in row.new_ids for row in rows):
+            message = _(
+                "{token!r} ends a turn of this chat template, and is not among the ids that stop ({ids}), "
+                "and the model wrote it and went on.",
+                **told,
+            )
+        else:
+            message = _(
+                "{token!r} ends a turn of this chat template, and is not among the ids that stop ({ids}).", **told
+            )
         ids = ", ".join(map(str, [*(end for end in end_ids if end >= 0), "end"]))
         call_again = f"output = model.generate(**inputs, max_new_tokens=200, eos_token_id=[{ids}])"
         return Said(message, fix=f"end = tokenizer.convert_tokens_to_ids({name!r})\n{call_again}")
     opener = chat.user_open.strip()
     if opener and any(opener in call.tokenizer.decode(row.new_ids) for row in rows):
         stop = f"stop_strings=[{opener!r}], tokenizer=tokenizer"
-        message = f"The answer goes on into an invented turn of the user ({opener!r})."
+        message = _("The answer goes on into an invented turn of the user ({marker!r}).", marker=opener)
         return Said(message, fix=f"output = model.generate(**inputs, max_new_tokens=200, {stop})")
     return None
 
@@ -246,7 +282,11 @@ def ended_prompt(call: Call) -> str | Said | None:
     for n in range(len(call.token_rows)):
         if ends_in_end(call, n):
             mark = call.tokenizer.decode(call.prompts[n][-1:])
-            return f"{name_row(call, n)} ends in {mark!r}: to the model this text is over, and another one begins."
+            return _(
+                "{row} ends in {token!r}: to the model this text is over, and another one begins.",
+                row=name_row(call, n),
+                token=mark,
+            )
     return None
 
 
@@ -270,8 +310,12 @@ def stripped_markers(call: Call) -> str | Said | None:
     for n, is_chat in enumerate(call.templated):
         opening = "" if is_chat else stripped_opening(call, n)
         if opening and not (spelled_marker(call, n) or foreign_marker(call, n)):
-            first = call.tokenizer.decode(sorted(call.chat.open_ids)[:1])
-            return f"{name_row(call, n)} holds {opening!r} as a turn of a chat has it, without the marker {first!r}."
+            return _(
+                "{row} holds {text!r} as a turn of a chat has it, without the marker {marker!r}.",
+                row=name_row(call, n),
+                text=opening,
+                marker=call.tokenizer.decode(sorted(call.chat.open_ids)[:1]),
+            )
     return None
 
 

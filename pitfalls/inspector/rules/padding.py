@@ -5,6 +5,7 @@ import torch
 from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import Said, rule
 from pitfalls.inspector.vocabulary import role_id
+from pitfalls.language import _, ngettext
 
 LESSON = "06_padding_side"
 PAD_TOKEN = "tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token\n"
@@ -41,9 +42,7 @@ def padding_side(call: Call) -> str | Said | None:
     """
     for n, pad in enumerate(call.pads):
         if pad.right:
-            hides = "; the mask hides it from generate" if call.mask and pad.attended else ""
-            message = f"{name_row(call, n)} ends in {_count(pad.right)}{hides}: the answer starts after them."
-            return Said(message, fix=_padded_left(call))
+            return Said(_ends_in_pads(call, n), fix=_padded_left(call))
     return None
 
 
@@ -66,15 +65,17 @@ def attention_mask(call: Call) -> str | Said | None:
     """
     for n, pad in enumerate(call.pads):
         if pad.attended:
-            why = "the mask is one there" if call.mask else "there is no attention mask"
-            message = f"{name_row(call, n)} has {_count(pad.attended)} that the model reads as text: {why}."
-            return Said(message, fix=_padded_left(call))
+            return Said(_reads_pads(call, n), fix=_padded_left(call))
     mask = call.arguments.get("attention_mask")
     if isinstance(mask, (list, tuple)):
-        return f"The mask is a {type(mask).__name__} and must be a tensor, of the shape of the ids."
+        return _("The mask is a {type} and must be a tensor, of the shape of the ids.", type=type(mask).__name__)
     fits = call.mask is not None or not call.token_rows or call.arguments.get("past_key_values") is not None
     if isinstance(mask, torch.Tensor) and mask.ndim <= 3 and not fits:
-        return f"The mask has shape {tuple(mask.shape)}, and the ids {tuple(call.input_ids.shape)}: they must agree."
+        return _(
+            "The mask has shape {mask}, and the ids {ids}: they must agree.",
+            mask=str(tuple(mask.shape)),
+            ids=str(tuple(call.input_ids.shape)),
+        )
     return None
 
 
@@ -111,9 +112,14 @@ def mask_holes(call: Call) -> str | Said | None:
         holes = [place for place in range(first + 1, last) if row[place] in spoken and not seen[place]]
         alone = [place for place in holes if seen[place - 1] and seen[place + 1]]
         if alone:
-            name = call.tokenizer.decode([row[alone[0]]]) if call.tokenizer else f"token {row[alone[0]]}"
-            times = "once" if len(alone) == 1 else f"{len(alone)} times"
-            message = f"{name_row(call, n)} has {name!r} {times} within its text, and the mask hides it like a pad."
+            hidden = row[alone[0]]
+            message = ngettext(
+                "{row} has {token} once within its text, and the mask hides it like a pad.",
+                "{row} has {token} {n} times within its text, and the mask hides it like a pad.",
+                len(alone),
+                row=name_row(call, n),
+                token=repr(call.tokenizer.decode([hidden])) if call.tokenizer else _("'token {id}'", id=hidden),
+            )
             return Said(message, fix=PAD_CHATS if any(call.templated) else PAD_LEFT)
     return None
 
@@ -138,7 +144,7 @@ def no_pad_token(call: Call) -> str | Said | None:
     """
     asked = ("does not have a padding token", "without pad_token cannot do batching")  # the second is a pipeline's
     if isinstance(call.error, ValueError) and any(words in str(call.error) for words in asked):
-        return "The tokenizer was asked to pad, and has no pad token."
+        return _("The tokenizer was asked to pad, and has no pad token.")
     ragged = isinstance(call.error, ValueError) and "Unable to create tensor" in str(call.error)
     given = call.given_ids
     if isinstance(given, list) and given and all(isinstance(row, list) for row in given):
@@ -146,8 +152,8 @@ def no_pad_token(call: Call) -> str | Said | None:
     if not ragged:
         return None
     if call.tokenizer is not None and call.tokenizer.pad_token is None:
-        return "The texts have different lengths, and the tokenizer has no pad token."
-    return Said("The texts have different lengths: they need padding.", fix=_padded_left(call))
+        return _("The texts have different lengths, and the tokenizer has no pad token.")
+    return Said(_("The texts have different lengths: they need padding."), fix=_padded_left(call))
 
 
 @rule(
@@ -177,14 +183,20 @@ def ids_past_embedding(call: Call) -> str | Said | None:
         low, high = call.input_ids.min().item(), call.input_ids.max().item()
         if low < 0 or high >= rows:
             wrong = high if high >= rows else low
-            message = f"Token id {wrong} has no row in the model's embedding table: it ends at {rows - 1}."
+            message = _(
+                "Token id {id} has no row in the model's embedding table: it ends at {last}.", id=wrong, last=rows - 1
+            )
             if wrong >= rows and (known is None or wrong < known):
                 return message
             return Said(message, fix=RESIZE * bool(known and known > rows) + _padded_left(call))  # other ids, then
     if known is not None and known > rows and call.input_ids is not None:
-        return Said(
-            f"The tokenizer knows {known} tokens, the model {rows}: an id past {rows - 1} will raise.", "warning"
+        message = _(
+            "The tokenizer knows {tokens} tokens, the model {rows}: an id past {last} will raise.",
+            tokens=known,
+            rows=rows,
+            last=rows - 1,
         )
+        return Said(message, "warning")
     return None
 
 
@@ -212,7 +224,11 @@ def pad_mismatch(call: Call) -> str | Said | None:
         return None
     if call.made and not any(pad in row[call.width :] for row in call.output_ids.tolist()):
         return None
-    return f"Short answers are filled up with {call.tokenizer.decode([pad])!r} (id {pad}), which stays in the text."
+    return _(
+        "Short answers are filled up with {token!r} (id {id}), which stays in the text.",
+        token=call.tokenizer.decode([pad]),
+        id=pad,
+    )
 
 
 def _padded_left(call: Call) -> str:
@@ -221,5 +237,35 @@ def _padded_left(call: Call) -> str:
     return PAD_TOKEN * pad + (PAD_CHATS if any(call.templated) else PAD_LEFT).lstrip()
 
 
-def _count(pads: int) -> str:
-    return f"{pads} pad token{'s' * (pads > 1)}"
+def _ends_in_pads(call: Call, n: int) -> str:
+    row, pad = name_row(call, n), call.pads[n]
+    if call.mask and pad.attended:
+        return ngettext(
+            "{row} ends in {n} pad token; the mask hides it from generate: the answer starts after them.",
+            "{row} ends in {n} pad tokens; the mask hides it from generate: the answer starts after them.",
+            pad.right,
+            row=row,
+        )
+    return ngettext(
+        "{row} ends in {n} pad token: the answer starts after them.",
+        "{row} ends in {n} pad tokens: the answer starts after them.",
+        pad.right,
+        row=row,
+    )
+
+
+def _reads_pads(call: Call, n: int) -> str:
+    row, pad = name_row(call, n), call.pads[n]
+    if call.mask:
+        return ngettext(
+            "{row} has {n} pad token that the model reads as text: the mask is one there.",
+            "{row} has {n} pad tokens that the model reads as text: the mask is one there.",
+            pad.attended,
+            row=row,
+        )
+    return ngettext(
+        "{row} has {n} pad token that the model reads as text: there is no attention mask.",
+        "{row} has {n} pad tokens that the model reads as text: there is no attention mask.",
+        pad.attended,
+        row=row,
+    )

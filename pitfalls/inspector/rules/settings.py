@@ -7,6 +7,7 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.given import plain
 from pitfalls.inspector.rule import Said, rule
 from pitfalls.inspector.vocabulary import role_id, token_id
+from pitfalls.language import _, ngettext
 
 LESSON = "05_decoding_mode"
 MOVED = "requires `trust_remote_code=True` in your `generate` call"
@@ -81,7 +82,8 @@ def invalid_setting(call: Call) -> str | Said | None:
     sample = call.get("do_sample")
     if isinstance(sample, str):
         wanted = sample.strip().lower() in ("true", "yes", "on", "1")
-        said = f"do_sample={sample!r} is a text, and any text counts as true: the call samples."
+        given = f"do_sample={sample!r}"
+        said = _("{setting} is a text, and any text counts as true: the call samples.", setting=given)
         return Said(said, "note" if wanted else "warning", again(call, do_sample=wanted))
     for name in (*WHOLE, *SHARES, *NEEDS_FRACTION):
         value = call.given(name)
@@ -118,9 +120,17 @@ def one_candidate(call: Call) -> str | Said | None:
         value = call.get(name)
         if value != alone or isinstance(value, bool) or (call.given(name) is None and copies == 1):
             continue  # the model's own filter is what model-defaults speaks about
-        more = f", and the {copies} sequences are copies" if copies != 1 else ""
-        said = f"{name}={value} leaves one candidate to draw from: the text is the greedy one{more}."
-        return Said(said, "warning" if more else "note", again(call, **{name: open_}))
+        setting, code = f"{name}={value}", again(call, **{name: open_})
+        if copies == 1:
+            said = _("{setting} leaves one candidate to draw from: the text is the greedy one.", setting=setting)
+            return Said(said, "note", code)
+        said = _(
+            "{setting} leaves one candidate to draw from: the text is the greedy one, and the {copies} sequences are "
+            "copies.",
+            setting=setting,
+            copies=copies,
+        )
+        return Said(said, "warning", code)
     return None
 
 
@@ -145,7 +155,12 @@ def ignored_beam_settings(call: Call) -> str | Said | None:
     idle = [f"{name}={value!r}" for name, value in given.items() if value not in plain_values.get(name, (None, 0))]
     if not idle:
         return None
-    said = f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: with num_beams=1 there are no beams."
+    said = ngettext(
+        "{settings} has no effect: with num_beams=1 there are no beams.",
+        "{settings} have no effect: with num_beams=1 there are no beams.",
+        len(idle),
+        settings=", ".join(idle),
+    )
     harmless = all(text.startswith("early_stopping") for text in idle)  # it would only have saved time
     return Said(said, "note" if harmless else "warning", again(call, *BEAM_SETTINGS))
 
@@ -172,22 +187,22 @@ def removed_strategy(call: Call) -> str | Said | None:
     beams, groups, alpha = call.get("num_beams") or 1, call.get("num_beam_groups"), call.get("penalty_alpha")
     top_k = call.get("top_k")
     if words:
-        name, instead = "force_words_ids", "ask for the words in the prompt, or raise them with sequence_bias"
+        name = "force_words_ids"
+        instead = _("Instead: ask for the words in the prompt, or raise them with sequence_bias.")
         code = again(call, *BEAM_SETTINGS, "force_words_ids", "constraints")
     elif beams != 1 and isinstance(groups, int) and groups > 1:
-        name, instead = "num_beam_groups", "sampling gives answers that differ"
+        name, instead = "num_beam_groups", _("Instead: sampling gives answers that differ.")
         code = again(call, *BEAM_SETTINGS, do_sample=True)
     elif beams == 1 and not call.samples and alpha and isinstance(top_k, int) and top_k > 1:
-        name, instead = "penalty_alpha", "repetition_penalty=1.1 also keeps greedy decoding from turning in a circle"
+        name = "penalty_alpha"
+        instead = _("Instead: repetition_penalty=1.1 also keeps greedy decoding from turning in a circle.")
         code = again(call, "penalty_alpha", "top_k", repetition_penalty=1.1)
     elif beams == 1 and call.get("dola_layers") is not None:
-        name, instead, code = "dola_layers", "leave it out", again(call, "dola_layers")
+        name, instead, code = "dola_layers", _("Instead: leave it out."), again(call, "dola_layers")
     else:
         return None
-    return Said(
-        f"{name} asks for code that is on the Hub since transformers 4.57: generate raises. Instead: {instead}.",
-        fix=code,
-    )
+    raises = _("{setting} asks for code that is on the Hub since transformers 4.57: generate raises.", setting=name)
+    return Said(f"{raises} {instead}", fix=code)
 
 
 @rule(
@@ -216,25 +231,40 @@ def assistant_tokenizer(call: Call) -> str | Said | None:
         return None
     missing = [name for name in ("tokenizer", "assistant_tokenizer") if call.arguments.get(name) is None]
     if sizes[0] != sizes[1] and missing:
-        lacks = " and ".join(f"{name}=" for name in missing)
-        return f"The model has {sizes[0]} tokens and the assistant {sizes[1]}: generate raises without {lacks}."
+        told = {"tokens": sizes[0], "assistant": sizes[1], "argument": f"{missing[0]}="}
+        if len(missing) == 1:
+            return _(
+                "The model has {tokens} tokens and the assistant {assistant}: generate raises without {argument}.",
+                **told,
+            )
+        return _(
+            "The model has {tokens} tokens and the assistant {assistant}: generate raises without tokenizer= and "
+            "assistant_tokenizer=.",
+            **told,
+        )
     if sizes[0] == sizes[1] and "assistant_tokenizer" not in missing:
-        return f"Model and assistant both have {sizes[0]} tokens: generate raises because of assistant_tokenizer=."
+        return _(
+            "Model and assistant both have {tokens} tokens: generate raises because of assistant_tokenizer=.",
+            tokens=sizes[0],
+        )
     return None
 
 
 def _bad_id(call: Call, name: str, value: Any) -> str | None:
     """What is wrong with the value of a special id; nothing with None, and with an end id of -1, which ends nothing."""
-    several = name in ("eos_token_id", "forced_eos_token_id")
+    several, setting = name in ("eos_token_id", "forced_eos_token_id"), f"{name}={value!r}"
     if isinstance(value, str) or (isinstance(value, (list, tuple)) and any(isinstance(each, str) for each in value)):
-        return f"{name}={value!r} is a text, and an id is a number: generate raises."
+        return _("{setting} is a text, and an id is a number: generate raises.", setting=setting)
     if name == "pad_token_id" and isinstance(value, (list, tuple)):
-        return f"{name}={value!r} is a list, and rows are padded with one id: generate raises."
+        return _("{setting} is a list, and rows are padded with one id: generate raises.", setting=setting)
     if several and isinstance(value, (list, tuple)) and any(each is None for each in value):
-        return f"{name}={value!r} has a None in it, from a token that the tokenizer lacks: generate raises."
+        return _("{setting} has a None in it, from a token that the tokenizer lacks: generate raises.", setting=setting)
     negative = name == "pad_token_id" and isinstance(value, int) and value < 0
     if negative and len(call.token_rows) > 1 and any(end >= 0 for end in call.end_ids):
-        return f"{name}={value} is no token: as soon as one row ends before another, generate raises an IndexError."
+        return _(
+            "{setting} is no token: as soon as one row ends before another, generate raises an IndexError.",
+            setting=setting,
+        )
     return None
 
 
@@ -245,25 +275,30 @@ def _text(name: str, value: str) -> tuple[str, str, Any]:
         right = int(right) if name in WHOLE else right
     except ValueError:
         right = None
-    return f"{name}={value!r} is a text and must be a number: generate raises.", "error", right
+    setting = f"{name}={value!r}"
+    return _("{setting} is a text and must be a number: generate raises.", setting=setting), "error", right
 
 
 def _number(name: str, value: float) -> tuple[str, str, Any] | None:
     """The same for a number of the wrong kind, or out of its range."""
+    setting, lowest = f"{name}={value}", WHOLE.get(name)
     if name in SHARES and value > 1 and name != "min_p":
         right = value / 100 if name == "top_p" and value <= 100 and value > 2 else None
-        return f"{name}={value} is a share from 0 to 1, and above 1 it is ignored.", "warning", right
+        return _("{setting} is a share from 0 to 1, and above 1 it is ignored.", setting=setting), "warning", right
     if name in SHARES and not 0 <= value <= 1:
-        return f"{name}={value} is outside its range, from 0 to 1: generate raises.", "error", None
-    lowest = WHOLE.get(name)
+        return _("{setting} is outside its range, from 0 to 1: generate raises.", setting=setting), "error", None
     if lowest is not None and value < lowest:
-        return f"{name}={value} is below {lowest}, which is the lowest value: generate raises.", "error", _default(name)
+        said = _(
+            "{setting} is below {lowest}, which is the lowest value: generate raises.", setting=setting, lowest=lowest
+        )
+        return said, "error", _default(name)
     if name == "repetition_penalty" and value <= 0:
-        return f"{name}={value} must be above 0, and 1.0 is neutral: generate raises.", "error", None
+        return _("{setting} must be above 0, and 1.0 is neutral: generate raises.", setting=setting), "error", None
     if lowest is not None and isinstance(value, float) and name not in TAKES_FRACTION and value not in (0, 1):
-        return f"{name}={value} is no whole number (an int): generate raises.", "error", round(value)
+        return _("{setting} is no whole number (an int): generate raises.", setting=setting), "error", round(value)
     if name in NEEDS_FRACTION and isinstance(value, int) and value > 1:
-        return f"{name}={value} is a whole number, and must be a float: generate raises.", "error", float(value)
+        said = _("{setting} is a whole number, and must be a float: generate raises.", setting=setting)
+        return said, "error", float(value)
     return None
 
 

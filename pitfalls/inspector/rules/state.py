@@ -9,6 +9,7 @@ import transformers
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import GENERATE, Said, rule
 from pitfalls.inspector.rules.weights import LOADED, adapter_layers
+from pitfalls.language import _
 
 LESSON = "08_your_own_code"
 
@@ -34,7 +35,7 @@ def half_precision(call: Call) -> str | Said | None:
     """
     dtype, device = getattr(call.model, "dtype", None), getattr(call.model, "device", None)
     if dtype == torch.float16 and getattr(device, "type", None) == "cpu":
-        return "The model's weights are float16, on the CPU: slow, and values past 65504 turn into NaN."
+        return _("The model's weights are float16, on the CPU: slow, and values past 65504 turn into NaN.")
     return None
 
 
@@ -60,10 +61,12 @@ def nan_logits(call: Call) -> str | Said | None:
     """
     if call.nan_rows:
         copies = max(call.get("num_beams") or 1, call.get("num_return_sequences") or 1)
-        rows = f"Row {call.nan_rows[0] // copies}'s" if len(call.token_rows) > 1 else "The"
-        return f"{rows} logits were NaN: the tokens that came out are meaningless."
+        row = call.nan_rows[0] // copies
+        if len(call.token_rows) > 1:
+            return _("Row {row}'s logits were NaN: the tokens that came out are meaningless.", row=row)
+        return _("The logits were NaN: the tokens that came out are meaningless.")
     if isinstance(call.error, RuntimeError) and "probability tensor contains" in str(call.error):
-        return "There was no number to draw from: the probabilities were inf, NaN or negative."
+        return _("There was no number to draw from: the probabilities were inf, NaN or negative.")
     return None
 
 
@@ -86,13 +89,17 @@ def train_mode(call: Call) -> str | Said | None:
     and the layers of a new adapter (`get_peft_model`) begin in training mode, whatever the model around them is in.
     """
     if getattr(call.model, "training", False):
-        return "model.training is True: dropout, where the model has it, changes the answer at random."
+        return _("model.training is True: dropout, where the model has it, changes the answer at random.")
     for layer in adapter_layers(call.model):
         tables = [table for table in layer.children() if isinstance(table, torch.nn.ModuleDict)]
         acting = [table[name] for table in tables for name in layer.active_adapters if name in table]
         for part in acting if not (layer.disable_adapters or layer.merged) else ():
             if isinstance(part, torch.nn.Dropout) and part.training and part.p:
-                return f"The adapter is in training mode: its dropout (p={part.p}) changes the answer at random."
+                setting = f"p={part.p}"
+                return _(
+                    "The adapter is in training mode: its dropout ({setting}) changes the answer at random.",
+                    setting=setting,
+                )
         if acting:  # all layers of an adapter are in one mode
             break
     return None
@@ -114,7 +121,7 @@ def use_cache(call: Call) -> str | Said | None:
     """
     training = getattr(call.model, "training", False)
     if call.get("use_cache") is False or (training and _checkpoints(call.model)):
-        return "The key-value cache is off: each new token reads the whole text again, slower and slower."
+        return _("The key-value cache is off: each new token reads the whole text again, slower and slower.")
     return None
 
 
@@ -138,12 +145,12 @@ def device(call: Call) -> str | Said | None:
     ids = call.given_ids
     where = getattr(getattr(call.model, "device", None), "type", None)
     if isinstance(ids, torch.Tensor) and where not in (None, "meta") and ids.device.type != where:
-        return f"The ids are on {ids.device.type}, the model is on {where}."
+        return _("The ids are on {ids}, the model is on {model}.", ids=ids.device.type, model=where)
     if isinstance(call.error, RuntimeError) and "to be on the same device" in str(call.error):
-        return Said("Tensors of this call are on different devices.", "error")
+        return Said(_("Tensors of this call are on different devices."), "error")
     offloaded = getattr(call.model, "hf_device_map", None)
     if isinstance(call.error, RuntimeError) and where == "meta" and "meta" in str(call.error) and not offloaded:
-        text = "The model's weights are on the device meta, which holds no numbers: they were not loaded."
+        text = _("The model's weights are on the device meta, which holds no numbers: they were not loaded.")
         return Said(text, "error", f"{LOADED}{GENERATE}")
     return None
 
@@ -172,14 +179,17 @@ def no_generate(call: Call) -> str | Said | None:
     """
     if not isinstance(call.error, AttributeError):
         return None
-    kind, found, _ = str(call.error).partition("' object has no attribute 'generate'")
+    kind, found, _rest = str(call.error).partition("' object has no attribute 'generate'")
     kind = kind.lstrip("'")
     if not found:
         return None
     if kind in ("DataParallel", "DistributedDataParallel"):
-        return f"{kind} hides the model's generate: call it on model.module."
+        return _("{wrapper} hides the model's generate: call it on model.module.", wrapper=kind)
     if re.search("(?<!Encoder)Model$|Classification$|QuestionAnswering$", kind) and hasattr(transformers, kind):
-        text = f"{kind} is a model without the layer that chooses tokens: AutoModelForCausalLM loads it with one."
+        text = _(
+            "{model} is a model without the layer that chooses tokens: AutoModelForCausalLM loads it with one.",
+            model=kind,
+        )
         return Said(text, fix=f"{LOADED}{GENERATE}")
     return None
 

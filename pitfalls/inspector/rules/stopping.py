@@ -9,6 +9,7 @@ from pitfalls.inspector.call import Call
 from pitfalls.inspector.given import token_ids
 from pitfalls.inspector.rule import Said, rule
 from pitfalls.inspector.vocabulary import special_ids
+from pitfalls.language import N_, _
 
 
 @rule(
@@ -41,13 +42,17 @@ def stop_text_as_ids(call: Call) -> str | Said | None:
         return None
     first = next((token for token in stopped if token in pieces), pieces[0])
     code = again(call, "eos_token_id", stop_strings=[text])
-    did = "stopped" if call.made else "stops"
-    return Said(
-        f"The end ids {given} are the pieces of {text!r}, and each stops alone: "
-        f"{call.tokenizer.decode([first])!r} {did} the answer.",
-        None if len(set(pieces)) < len(pieces) or any(map(str.isalpha, text)) else "note",  # "###" or a line end?
-        code,
-    )
+    told = {"ids": given, "text": text, "piece": call.tokenizer.decode([first])}
+    if call.made:
+        message = _(
+            "The end ids {ids} are the pieces of {text!r}, and each stops alone: {piece!r} stopped the answer.", **told
+        )
+    else:
+        message = _(
+            "The end ids {ids} are the pieces of {text!r}, and each stops alone: {piece!r} stops the answer.", **told
+        )
+    certain = len(set(pieces)) < len(pieces) or any(map(str.isalpha, text))  # "###" or a line end?
+    return Said(message, None if certain else "note", code)
 
 
 @rule(
@@ -83,7 +88,7 @@ def criterion_per_row(call: Call) -> str | Said | None:
         cut = [n for n, row in enumerate(call.rows) if row.stopped_by == name]
         looks = _looks_at(criterion) if name in call.answered_for_all and len(cut) > 1 else None
         if looks:
-            return f"{name} {looks}, and answered True once for all: {len(cut)} rows were cut there together."
+            return _(looks, criterion=name, rows=len(cut))
     return None
 
 
@@ -103,7 +108,7 @@ def _is_one_text(tokenizer: Any, pieces: list[int], text: str) -> bool:
 
 
 def _looks_at(criterion: Any) -> str | None:
-    """How a criterion comes to one answer for all rows, read from its code; None where it may well hold for all.
+    """Says how a criterion comes to one answer for all rows, by its code; None where it may well hold for all.
 
     One that asks a clock or a flag means all rows, and so does one that waits until all of them are done.
     """
@@ -118,9 +123,14 @@ def _looks_at(criterion: Any) -> str | None:
             step.argval in ("shape", "size") for step in steps[n + 3 : n + 4]
         )
         if steps[n + 1].argval == 0 and not measured:
-            return "looks at the first row"
+            return N_(
+                "{criterion} looks at the first row, and answered True once for all: "
+                "{rows} rows were cut there together."
+            )
     names = set(code.co_names)
-    return "asks for any row" if read and "any" in names and "all" not in names else None
+    if read and "any" in names and "all" not in names:
+        return N_("{criterion} asks for any row, and answered True once for all: {rows} rows were cut there together.")
+    return None
 
 
 def _last(loaded: Any) -> Any:

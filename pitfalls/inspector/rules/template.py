@@ -8,6 +8,7 @@ from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.rule import TEMPLATE, Said, rule
 from pitfalls.inspector.rules.markers import ends_in_end, foreign_marker, spelled_marker, stripped_opening
 from pitfalls.inspector.vocabulary import without_bos
+from pitfalls.language import _, ngettext
 
 LESSON = "07_prompt_template"
 CHAT = 'messages = [{"role": "user", "content": "What is the capital of France?"}]' + TEMPLATE
@@ -43,15 +44,22 @@ def prompt_template(call: Call) -> str | Said | None:
     bare = [n for n, is_chat in enumerate(call.templated) if not is_chat and call.chat and _is_plain(call, n)]
     for n in bare:
         if taken := _taken_for_finished(call, n):
-            return f"{name_row(call, n)} is bare text without the chat template, and {taken}."
+            return taken
     seen = [(n, asks(text), text) for n in bare for text in [without_bos(call.tokenizer, call.excerpts[n])]]
     for n, kind, text in seen:
         if kind == "a question" and not re.search(r"[.!?。？！]\s*\w|\n", text.strip()):
-            return f"{name_row(call, n)} asks a chat model without its chat template: it learnt to answer inside it."
-    for n, kind, _ in seen:
+            return _(
+                "{row} asks a chat model without its chat template: it learnt to answer inside it.",
+                row=name_row(call, n),
+            )
+    for n, kind, _text in seen:
         if kind and (kind != "a test" or call.budget > 1):  # of one token, mostly the scores are read
-            message = f"{name_row(call, n)} looks like {kind} for a chat model, without its chat template."
-            return Said(f"{message} It learnt to answer inside it.", "note")
+            message = _(
+                "{row} looks like {kind} for a chat model, without its chat template. It learnt to answer inside it.",
+                row=name_row(call, n),
+                kind=_(kind),
+            )
+            return Said(message, "note")
     return None
 
 
@@ -75,24 +83,27 @@ def generation_prompt(call: Call) -> str | Said | None:
     """
     header = call.chat.header
     for n, is_chat in enumerate(call.templated):
-        state = _ending(call, n) if is_chat and not ends_in_end(call, n) else "open"
+        row, state = name_row(call, n), _ending(call, n) if is_chat and not ends_in_end(call, n) else "open"
         if n == 0 and is_chat and state == "open" and _answered_already(call) and not _turn_within(call):
-            return Said(
-                f"{name_row(call, n)} ends one assistant turn and opens another: "
-                "continue_final_message=True continues the first.",
-                fix=CONTINUED,
+            message = _(
+                "{row} ends one assistant turn and opens another: continue_final_message=True continues the first.",
+                row=row,
             )
+            return Said(message, fix=CONTINUED)
         if state == "closed":
-            message = f"{name_row(call, n)} ends in a finished assistant turn: there is nothing left to say in it."
+            message = _("{row} ends in a finished assistant turn: there is nothing left to say in it.", row=row)
             return Said(message, fix=UNANSWERED)
         if state == "missing" and call.chat.ignores_header:
-            return Said(
-                f"{name_row(call, n)} does not open the assistant's turn ({header!r}): "
-                "this chat template ignores add_generation_prompt.",
-                fix=f"text = tokenizer.apply_chat_template(messages, tokenize=False) + {header!r}\n" + TOKENIZED,
+            message = _(
+                "{row} does not open the assistant's turn ({header!r}): this chat template ignores "
+                "add_generation_prompt.",
+                row=row,
+                header=header,
             )
+            fix = f"text = tokenizer.apply_chat_template(messages, tokenize=False) + {header!r}\n" + TOKENIZED
+            return Said(message, fix=fix)
         if state == "missing":
-            return f"{name_row(call, n)} does not end in {header!r}, which opens the answer."
+            return _("{row} does not end in {header!r}, which opens the answer.", row=row, header=header)
     return None
 
 
@@ -121,11 +132,12 @@ def truncated_prompt(call: Call) -> str | Said | None:
     for n, is_chat in enumerate(call.templated):
         if not is_chat or _ending(call, n) != "cut":
             continue
-        missing = f"ends within the user's turn: {call.chat.user_close.strip()!r} is missing"
+        told = {"row": name_row(call, n), "marker": call.chat.user_close.strip()}
         if why := _why_cut(call, n):
-            return f"{name_row(call, n)} {missing}. {why}"
+            return _("{row} ends within the user's turn: {marker!r} is missing.", **told) + f" {why}"
         if re.search(r"[.?!。？！؟]$", call.excerpts[n].rstrip()) or _end_chance(call, n) >= FINISHED:
-            return Said(f"{name_row(call, n)} {missing}, and its text is complete.", "warning")
+            message = _("{row} ends within the user's turn: {marker!r} is missing, and its text is complete.", **told)
+            return Said(message, "warning")
     return None
 
 
@@ -149,17 +161,27 @@ def handwritten_template(call: Call) -> str | Said | None:
     for n, is_chat in enumerate(call.templated):
         if not is_chat:
             continue
-        mark = chat.user_open.lstrip()
+        row, mark = name_row(call, n), chat.user_open.lstrip()
         if n == 0 and mark.rstrip() != mark:  # one row: a batch is written by one piece of code
-            text = call.text(0)
-            if text.count(mark.rstrip()) > text.count(mark):
-                return f"{name_row(call, n)} writes {mark.rstrip()!r} where the template writes {mark!r}."
+            text, written = call.text(0), mark.rstrip()
+            if text.count(written) > text.count(mark):
+                return _(
+                    "{row} writes {written!r} where the template writes {marker!r}.",
+                    row=row,
+                    written=written,
+                    marker=mark,
+                )
             if _turn_within(call):
-                return f"{name_row(call, n)} goes from {mark!r} into another turn: a template applied to its own text?"
+                return _(
+                    "{row} goes from {marker!r} into another turn: a template applied to its own text?",
+                    row=row,
+                    marker=mark,
+                )
         if n == 0 and _closes_badly(call):
-            return f"{name_row(call, n)} does not end in {chat.user_close + chat.header!r}, as the template does."
+            end = chat.user_close + chat.header
+            return _("{row} does not end in {end!r}, as the template does.", row=row, end=end)
         if _ending(call, n) == "nearly":
-            return f"{name_row(call, n)} does not end exactly in {chat.header!r}, as the template does."
+            return _("{row} does not end exactly in {header!r}, as the template does.", row=row, header=chat.header)
     return None
 
 
@@ -195,7 +217,7 @@ def _closes_badly(call: Call) -> bool:
     chat, ids = call.chat, call.prompts[0]
     if not chat.close_ids or not _ends_in(ids, chat.header_ids) or _ends_in(ids, chat.close_ids):
         return False
-    before, _, _ = call.text(0).rpartition(chat.answer_open.strip())
+    before = call.text(0).rpartition(chat.answer_open.strip())[0]
     opener = chat.user_open.strip()  # of another turn, a tool's, the end is not known
     return bool(_lead(opener)) and before.rfind(opener) == before.rfind(_lead(opener))
 
@@ -212,8 +234,8 @@ def _answered_already(call: Call) -> bool:
     close, header = chat.answer_close.strip(), chat.answer_open.strip()
     if not close or not _lead(header) or not _ends_in(call.prompts[0], chat.header_ids):
         return False
-    before, _, _ = call.text(0).rpartition(header)
-    _, earlier, turn = before.rpartition(header)
+    before = call.text(0).rpartition(header)[0]
+    _first, earlier, turn = before.rpartition(header)
     return bool(earlier) and _lead(header) not in turn and turn.count(close) == 1 and turn.rstrip().endswith(close)
 
 
@@ -230,7 +252,7 @@ def _is_plain(call: Call, n: int) -> bool:
 
 
 def _taken_for_finished(call: Call, n: int) -> str:
-    """What shows that the model takes a bare text for a whole message; empty where nothing does.
+    """Says what shows that the model takes a bare text for a whole message; empty where nothing does.
 
     Where one token was asked for, its scores may be all that is read.
     """
@@ -239,10 +261,20 @@ def _taken_for_finished(call: Call, n: int) -> str:
     if not answers or call.budget < 2:
         return ""
     if all(row.stopped_by == "end-of-sequence" and not re.search(r"\w", row.new_text) for row in answers):
-        return "the model ended the turn at once"
+        return _(
+            "{row} is bare text without the chat template, and the model ended the turn at once.", row=name_row(call, n)
+        )
     ending = 0.0 if call.excerpts[n].rstrip().endswith(":") else _end_chance(call, n)  # a colon opens an answer
     mark = call.tokenizer.decode([call.chat.end_id]) if ending >= FINISHED else ""
-    return f"the model takes it for a finished message ({ending:.0%} for {mark!r} as the first token)" if mark else ""
+    if not mark:
+        return ""
+    return _(
+        "{row} is bare text without the chat template, and the model takes it for a finished message "
+        "({probability:.0%} for {token!r} as the first token).",
+        row=name_row(call, n),
+        probability=ending,
+        token=mark,
+    )
 
 
 def _end_chance(call: Call, n: int) -> float:
@@ -257,12 +289,16 @@ def _why_cut(call: Call, n: int) -> str:
     length, backend = len(call.prompts[n]), getattr(call.tokenizer, "backend_tokenizer", None)
     told: Any = getattr(backend, "truncation", None) or {}  # of the latest call of the tokenizer
     if told.get("max_length") == length and told.get("direction") == "right":
-        return f"The tokenizer was told to cut at {length} tokens."
+        return _("The tokenizer was told to cut at {tokens} tokens.", tokens=length)
     if length == call.tokenizer.model_max_length:
-        return f"It has as many tokens as the tokenizer allows, {length}."
+        return _("It has as many tokens as the tokenizer allows, {tokens}.", tokens=length)
     if call.excerpts[n].rstrip().endswith(call.chat.user_open.strip()):  # on purpose, to let it make up questions
         return ""
     known = call.conversations[n] if n < len(call.conversations) else None
     text = without_bos(call.tokenizer, call.text(n))
     lost = len(known.text) - known.text.find(text) - len(text) if known and text in known.text else 0
-    return f"The last {lost} characters of the chat are not in it." if lost else ""
+    if not lost:
+        return ""
+    return ngettext(
+        "The last character of the chat is not in it.", "The last {n} characters of the chat are not in it.", lost
+    )

@@ -8,6 +8,7 @@ from transformers import TextIteratorStreamer, TextStreamer
 from pitfalls.inspector.call import Call, name_row
 from pitfalls.inspector.cuts import wrong_cut
 from pitfalls.inspector.rule import GENERATE, Said, rule
+from pitfalls.language import _, ngettext
 
 ANSWER = f"""
 {GENERATE}
@@ -46,7 +47,9 @@ def trailing_space(call: Call) -> str | Said | None:
         if re.search(r"\d\W*$", text):  # a number may follow, whose digits are tokens without a space
             continue
         if call.tokenizer(text + "word", add_special_tokens=False)["input_ids"][: len(tail)] != tail:
-            return f"{name_row(call, n)} ends in a space, and the next word has its own: another one is written."
+            return _(
+                "{row} ends in a space, and the next word has its own: another one is written.", row=name_row(call, n)
+            )
     return None
 
 
@@ -75,7 +78,11 @@ def prompt_echo(call: Call) -> str | Said | None:
     streamer, piece = _streamer(call), call.decoded
     if streamer is not None and not streamer.skip_prompt:
         only_shown = "note" if type(streamer) is TextStreamer else None  # it prints, and nobody reads the text
-        message = f"The streamer passes on the prompt too: {call.width} tokens come before the answer."
+        message = ngettext(
+            "The streamer passes on the prompt too: {n} token comes before the answer.",
+            "The streamer passes on the prompt too: {n} tokens come before the answer.",
+            call.width,
+        )
         return Said(message, only_shown, _stream(streamer))
     if piece is None or piece.skip_special_tokens is False:
         return None
@@ -87,11 +94,13 @@ def prompt_echo(call: Call) -> str | Said | None:
             whole = piece.first <= call.pads[call.prompt_of(n)].left + 1
             whole &= piece.first + len(piece.ids) > call.width
         if whole and len(row) > call.width:
-            return Said(
-                f"The decoded text begins with the prompt, {call.width} tokens: cut them off before decoding.",
-                None if piece.skip_special_tokens else "note",
-                ANSWERS if len(call.rows) > 1 else ANSWER,
+            message = ngettext(
+                "The decoded text begins with the prompt, {n} token: cut it off before decoding.",
+                "The decoded text begins with the prompt, {n} tokens: cut them off before decoding.",
+                call.width,
             )
+            fix = ANSWERS if len(call.rows) > 1 else ANSWER
+            return Said(message, None if piece.skip_special_tokens else "note", fix)
     return None
 
 
@@ -152,10 +161,15 @@ def lost_marker(call: Call) -> str | Said | None:
             continue
         name = str(call.tokenizer.convert_ids_to_tokens(token))
         if re.search(TOOLS, name):
-            return f"{name!r} is dropped from the decoded answer, which tells what the text behind it is."
+            return _(
+                "{token!r} is dropped from the decoded answer, which tells what the text behind it is.", token=name
+            )
         around = [set(new[:place]) - special, set(new[place:]) - special]
         if re.search(THOUGHTS_END, name) and all(around):
-            return f"{name!r} is dropped from the decoded answer: thoughts and answer can't be told apart any more."
+            return _(
+                "{token!r} is dropped from the decoded answer: thoughts and answer can't be told apart any more.",
+                token=name,
+            )
     return None
 
 
@@ -187,10 +201,19 @@ def encoder_decoder(call: Call) -> str | Said | None:
         return None
     if not piece.ids and not (piece.first == written <= call.width):
         return None
-    lost = "all of them" if not piece.ids else f"the first {piece.first}"
-    return (
-        f"The prompt's {call.width} tokens are cut off the output, and it has no prompt in it: "
-        f"of its {written} tokens {lost} are lost."
+    if piece.ids:
+        return _(
+            "The prompt's {prompt} tokens are cut off the output, and it has no prompt in it: of its {written} tokens "
+            "the first {lost} are lost.",
+            prompt=call.width,
+            written=written,
+            lost=piece.first,
+        )
+    return _(
+        "The prompt's {prompt} tokens are cut off the output, and it has no prompt in it: of its {written} tokens all "
+        "of them are lost.",
+        prompt=call.width,
+        written=written,
     )
 
 
@@ -217,15 +240,16 @@ def special_tokens_kept(call: Call) -> str | Said | None:
     if streamer is not None and "skip_special_tokens" not in streamer.decode_kwargs:
         kept = [token for row in call.rows for token in row.new_ids if token in call.special_ids]
         if kept:
-            return Said(f"The streamer passes on {call.tokenizer.decode(kept[:1])!r}.", fix=_stream(streamer))
+            token = call.tokenizer.decode(kept[:1])
+            return Said(_("The streamer passes on {token!r}.", token=token), fix=_stream(streamer))
     if piece is None or piece.skip_special_tokens is not None:
         return None
     for row in call.output_ids[:, call.start :].tolist():
         new = piece.ids[-len(row) :] if row else []
         kept = [token for token in new if token in call.special_ids] if new == row else []
         if kept:
-            fix = ANSWERS if len(call.rows) > 1 else ANSWER
-            return Said(f"The decoded answer holds {call.tokenizer.decode(kept[:1])!r}.", fix=fix)
+            token, fix = call.tokenizer.decode(kept[:1]), ANSWERS if len(call.rows) > 1 else ANSWER
+            return Said(_("The decoded answer holds {token!r}.", token=token), fix=fix)
     return None
 
 

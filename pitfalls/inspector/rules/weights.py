@@ -10,6 +10,7 @@ import torch
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rule import Said, rule
+from pitfalls.language import _
 
 LESSON = "08_your_own_code"
 FLAT = 0.9  # of the entropy of a flat distribution; a trained model stayed below 0.72, even behind random tokens
@@ -49,9 +50,12 @@ def untrained_weights(call: Call) -> str | Said | None:
     entropy, most = min(row.steps[0].entropy for row in rows), math.log2(words)
     if entropy < FLAT * most:
         return None
-    return (
-        f"For the first token nearly all {words} are equally likely ({entropy:.1f} bits of entropy, at most {most:.1f} "
-        "are possible): the weights, or those of the output layer, are random."
+    return _(
+        "For the first token nearly all {tokens} are equally likely ({entropy:.1f} bits of entropy, at most {most:.1f} "
+        "are possible): the weights, or those of the output layer, are random.",
+        tokens=words,
+        entropy=entropy,
+        most=most,
     )
 
 
@@ -87,9 +91,9 @@ def adapter_off(call: Call) -> str | Said | None:
         wrapper = _wrapper(call)
         if wrapper is not None:
             on_purpose = wrapper._adapters_disabled  # by `with model.disable_adapter():`
-            return None if on_purpose else "All layers of the adapter are switched off: the base model answers."
+            return None if on_purpose else _("All layers of the adapter are switched off: the base model answers.")
         if getattr(call.model, "_hf_peft_config_loaded", False):
-            text = "The model's adapters are switched off: the base model answers."
+            text = _("The model's adapters are switched off: the base model answers.")
             return Said(text, "note", "model.enable_adapters()")
         return None
     zeros: list[torch.Tensor] = []
@@ -100,9 +104,9 @@ def adapter_off(call: Call) -> str | Said | None:
         zeros += weights
     if not zeros:
         name = next(iter(call.model.peft_config))
-        return Said("No adapter is active: the base model answers.", None, f"model.set_adapter({name!r})")
+        return Said(_("No adapter is active: the base model answers."), None, f"model.set_adapter({name!r})")
     return Said(
-        "All B matrices of the LoRA are zero, so it changes nothing: not trained, or its weights were not loaded.",
+        _("All B matrices of the LoRA are zero, so it changes nothing: not trained, or its weights were not loaded."),
         "note" if any(weight.requires_grad for weight in zeros) else None,  # about to be trained
         "model = model.merge_and_unload()  # the same text without it; or PeftModel.from_pretrained(model, folder)",
     )
@@ -134,8 +138,17 @@ def offloaded(call: Call) -> str | Said | None:
     count = found.count(away)
     if not count or (away == "cpu" and count == len(found)):
         return None
-    where = "on the disk" if away == "disk" else "on the CPU, the others on a GPU"
-    return f"{count} of the {len(found)} parts of this model lie {where}: each new token waits for them."
+    if away == "disk":
+        return _(
+            "{away} of the {parts} parts of this model lie on the disk: each new token waits for them.",
+            away=count,
+            parts=len(found),
+        )
+    return _(
+        "{away} of the {parts} parts of this model lie on the CPU, the others on a GPU: each new token waits for them.",
+        away=count,
+        parts=len(found),
+    )
 
 
 def adapter_layers(model: Any) -> Iterator[Any]:
