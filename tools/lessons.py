@@ -87,7 +87,8 @@ def budget(name: str) -> str:
     seconds = 5 * math.ceil(measured["seconds"] / 5)
     told.append(_("{seconds} seconds of computing on 2 CPU cores", seconds=seconds))
     told.append(_("{gigabytes:g} GB of memory", gigabytes=math.ceil(2 * measured["memory"] / 1e9) / 2))
-    return f"*{' · '.join([*told, _('93 MB to download, once for the whole course')])}*"
+    told.append(_("93 MB to download, once for the whole course"))
+    return f"*{' · '.join(told)}*"
 
 
 def execute(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:

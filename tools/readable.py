@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 Translate = Callable[[str], str]  # of one unit; one that returns it as it is can collect them
 
@@ -24,6 +25,7 @@ DIRECTIVE = re.compile(
 )  # lines of MyST, which no one reads
 CAPTION = re.compile(r"(?<=^:caption: ).+$", flags=re.MULTILINE)
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.DOTALL)
+LANGUAGES = "🌐"  # begins the line that leads to a README in other languages
 BUDGET = re.compile(r"^\*\d+ minutes to read.*\*$", flags=re.MULTILINE)  # of a lesson: tools/lessons.py writes it
 LITERAL = re.compile(r"""([rbfRBF]{0,2})("{3}|'{3}|"|')((?:\\.|(?!\2).)*)\2""", re.DOTALL)  # one piece of a string
 PLACEHOLDER = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
@@ -75,30 +77,45 @@ def markdown(text: str, translate: Translate, readable: Set[str] = frozenset()) 
 
 def _in_markdown(text: str, translate: Translate, readable: Set[str]) -> Iterator[Piece]:
     starts = _line_starts(text)
+    for token, begin, end in _blocks(text):
+        if token.type == "html_block":
+            yield from (Piece(*found.span(), found[0]) for found in SUMMARY.finditer(text, begin, end))
+        elif token.type == "fence" and token.info == "{toctree}":
+            yield from (Piece(*found.span(), found[0]) for found in CAPTION.finditer(text, begin, end))
+        elif token.type == "fence" and token.info == "python":
+            inside = starts[token.map[0] + 1]
+            yield from (piece.moved(inside) for piece in _in_code(token.content, translate, readable))
+        elif token.type == "inline":
+            unit = " ".join(token.content.split("\n"))
+            if has_words(unit) and not BUDGET.fullmatch(unit) and not unit.startswith(LANGUAGES):
+                yield Piece(begin, end, unit)
+
+
+def paragraphs(text: str) -> Iterator[Piece]:
+    """Where Markdown makes a paragraph of lines: not in headings, tables and close lists."""
+    opened = None
+    for token, begin, end in _blocks(text):
+        if token.type == "inline" and opened is not None and opened.type == "paragraph_open" and not opened.hidden:
+            yield Piece(begin, end, text[begin:end])
+        opened = token
+
+
+def _blocks(text: str) -> Iterator[tuple[Token, int, int]]:
+    """The parts of a Markdown text, each with where it begins and ends: what is inline, without the signs before it."""
+    starts = _line_starts(text)
     at, row = 0, -1
     for token in MARKDOWN.parse(DIRECTIVE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)):
         if token.map is None:
             continue
-        first, last = starts[token.map[0]], starts[token.map[1]]
-        if token.type == "html_block":
-            for found in SUMMARY.finditer(text, first, last):
-                yield Piece(*found.span(), found[0])
-        elif token.type == "fence" and token.info == "{toctree}":
-            for found in CAPTION.finditer(text, first, last):
-                yield Piece(*found.span(), found[0])
-        elif token.type == "fence" and token.info == "python":
-            begin = text.index("\n", first) + 1
-            yield from (piece.moved(begin) for piece in _in_code(token.content, translate, readable))
-        elif token.type == "inline" and token.content:
-            at, row = (at, row) if token.map[0] == row else (first, token.map[0])
+        begin, end = starts[token.map[0]], starts[token.map[1]]
+        if token.type == "inline" and token.content:
+            at, row = (at, row) if token.map[0] == row else (begin, token.map[0])
             lines = token.content.split("\n")
             begin = text.index(lines[0], at)
-            at = begin + len(lines[0])
+            end = at = begin + len(lines[0])
             if len(lines) > 1:
-                at = text.index(lines[-1], starts[token.map[0] + len(lines) - 1]) + len(lines[-1])
-            unit = " ".join(lines)
-            if has_words(unit) and not BUDGET.fullmatch(unit) and not unit.startswith("🌐"):
-                yield Piece(begin, at, unit)
+                end = at = text.index(lines[-1], starts[token.map[0] + len(lines) - 1]) + len(lines[-1])
+        yield token, begin, end
 
 
 def code(text: str, translate: Translate, readable: Set[str], comments: bool = True) -> str:

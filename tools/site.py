@@ -25,7 +25,6 @@ from tools.lessons import LESSONS, RESULTS, code_cells, hides_source, read
 
 DOCS, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 BADGE = re.compile(r"\[!\[[^]]*\]\(https://colab[^)]*\)\]\((https://colab[^)]*)\)")
-WRAPPED = re.compile(r'^<div dir="rtl" lang="[\w-]+">\n\n(.*)\n\n</div>$', re.DOTALL)  # the page itself has a direction
 
 
 def assemble(locale: str) -> None:
@@ -63,14 +62,14 @@ def lessons_in(locale: str) -> list[Path]:
 
 
 def title(path: Path) -> str:
-    return WRAPPED.sub(r"\1", read(path).cells[0].source).splitlines()[0].removeprefix("# ")
+    return translations.undirected(read(path).cells[0].source).splitlines()[0].removeprefix("# ")
 
 
 def lesson(path: Path) -> nbformat.NotebookNode:
     """A notebook as a page: doors in place of the badge, the setup's code folded, words for whoever sees no picture."""
     page = copy.deepcopy(read(path))
     for cell in page.cells:
-        cell.source = WRAPPED.sub(r"\1", cell.source)
+        cell.source = translations.undirected(cell.source)
     colab, download = _("Open in Colab"), _("Download the notebook")
     doors = rf"{{.doors}}\n[{colab}](\1) {{download}}`{download} <../notebooks/{path.name}>`"
     page.cells[0].source = BADGE.sub(doors, page.cells[0].source)
@@ -103,6 +102,15 @@ def rule(rule: Rule, said: str, titles: dict[str, str]) -> str:
     else:
         heard = _("Transformers {version} says nothing.", version=catalogue.VERSION)
     lesson = f"[{titles[rule.lesson]}](../lessons/{rule.lesson}.ipynb)"
+    words = {
+        "severity": _("The inspector's finding: {severity}.", severity=_(rule.severity)),
+        "about": _("The lesson about it: {lesson}.", lesson=lesson),
+        "mistake": _("The mistake"),
+        "fix": _("The fix"),
+        "source": _("Source"),
+        "where": _("Where the mistake was reported, or the behaviour is described:"),
+        "all": _("All rules"),
+    }
     return f"""---
 orphan: true
 ---
@@ -113,26 +121,26 @@ orphan: true
 
 {why.strip()}
 
-{heard} {_("The inspector's finding: {severity}.", severity=_(rule.severity))}
-{_("The lesson about it: {lesson}.", lesson=lesson)}
+{heard} {words["severity"]}
+{words["about"]}
 
-## {_("The mistake")}
+## {words["mistake"]}
 
 ```python
 {rule.mistake}
 ```
 
-## {_("The fix")}
+## {words["fix"]}
 
 ```python
 {rule.fix}
 ```
 
-## {_("Source")}
+## {words["source"]}
 
-{_("Where the mistake was reported, or the behaviour is described:")} <{rule.source}>
+{words["where"]} <{rule.source}>
 
-[{_("All rules")}](index.md)
+[{words["all"]}](index.md)
 """
 
 
@@ -145,8 +153,8 @@ def bench() -> str:
     """What `make bench` measured, as a table."""
     results = json.loads(RESULTS.read_text())
     rows = [f"| {row['what']} | {row['value']} | {row['ratio']:.2g} × {row['of']} |" for row in results["rows"]]
-    head = f"| {_('what')} | {_('median')} | {_('compared')} |"
-    return "\n".join([f"{results['machine']}.", "", head, "|---|---|---|", *rows, ""])
+    head = " | ".join([_("what"), _("median"), _("compared")])
+    return "\n".join([f"{results['machine']}.", "", f"| {head} |", "|---|---|---|", *rows, ""])
 
 
 def build() -> int:

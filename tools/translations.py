@@ -14,6 +14,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -24,7 +25,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from pitfalls import SITE
-from pitfalls.language import FROM_RIGHT_TO_LEFT, SOURCE, language
+from pitfalls.language import END, FROM_LEFT, FROM_RIGHT_TO_LEFT, SOURCE, language
 from tools import lessons, readable
 from tools.fork import ROOT
 from tools.readable import ADDRESS, CODE_SPAN, PLACEHOLDER, Translate, shown
@@ -34,7 +35,7 @@ CATALOGUES = ROOT / "pitfalls" / "locale"
 PAGES = [ROOT / "README.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 UNSAID = re.compile(rb'^(?:"(?!Language: |Plural-|MIME|Content-)[A-Z][\w-]+: |#).*\n', flags=re.MULTILINE)
-LEFT_TO_RIGHT, END = "\u2066", "\u2069"  # around code in a text from right to left
+ALIGNED = '<span style="display:block;text-align:right">'
 
 
 def languages() -> list[str]:
@@ -210,7 +211,9 @@ def lesson(locale: str, path: Path) -> nbformat.NotebookNode:
     translate, strings = translated(read(locale, path.stem)), strings_shown(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _directed(locale, page(locale, cell.source, translate, strings))
+            with speaking(locale):
+                text = readable.BUDGET.sub(lambda _: lessons.budget(path.stem), cell.source)
+            cell.source = _directed(locale, page(locale, text, translate, strings))
             continue
         cell.source, cell.outputs = readable.code(cell.source, translate, strings), []
         if claims := cell.metadata.get("nbmake", {}).get("post_cell_execute"):
@@ -224,6 +227,16 @@ def lesson(locale: str, path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+@contextmanager
+def speaking(locale: str) -> Iterator[None]:
+    before = language()
+    language(locale)
+    try:
+        yield
+    finally:
+        language(before)
+
+
 def page(locale: str, text: str, translate: Translate, strings: set[str] = frozenset()) -> str:
     """Markdown in another language; its links lead to the lessons and pages in this language."""
     text = readable.markdown(text, translate, strings)
@@ -235,14 +248,26 @@ def page(locale: str, text: str, translate: Translate, strings: set[str] = froze
 def _isolated(text: str) -> str:
     """Code keeps its own order: signs at its ends would be taken for those of the text around it."""
     blocks = re.split(r"(^```.*?^```)", text, flags=re.MULTILINE | re.DOTALL)
-    isolate = lambda span: span[0] if re.fullmatch(r"`\w+`", span[0]) else f"{LEFT_TO_RIGHT}{span[0]}{END}"  # noqa: E731
-    return "".join(block if n % 2 else CODE_SPAN.sub(isolate, block) for n, block in enumerate(blocks))
+    return "".join(block if n % 2 else CODE_SPAN.sub(_isolate, block) for n, block in enumerate(blocks))
+
+
+def _isolate(span: re.Match) -> str:
+    return span[0] if re.fullmatch(r"`\w+`", span[0]) else f"{FROM_LEFT}{span[0]}{END}"
 
 
 def _directed(locale: str, text: str) -> str:
+    """From right to left, for all that show Markdown; and each paragraph for JupyterLab, which puts it at the left."""
     if locale.partition("-")[0] not in FROM_RIGHT_TO_LEFT:
         return text
+    for piece in sorted(readable.paragraphs(text), reverse=True):
+        text = f"{text[: piece.start]}{ALIGNED}{piece.unit}</span>{text[piece.end :]}"
     return f'<div dir="rtl" lang="{locale}">\n\n{text}\n\n</div>'
+
+
+def undirected(text: str) -> str:
+    """The same for a page that has its direction itself."""
+    inside = re.sub(r'^<div dir="rtl" lang="[\w-]+">\n\n(.*)\n\n</div>$', r"\1", text, flags=re.DOTALL)
+    return re.sub(rf"{re.escape(ALIGNED)}(.*?)</span>", r"\1", inside, flags=re.DOTALL)
 
 
 def readme(locale: str) -> str:
@@ -253,7 +278,7 @@ def readme(locale: str) -> str:
 def switch(locale: str) -> str:
     """The line of the README that leads to it in other languages; for search engines the site has its own."""
     names = {SOURCE: "README.md", **{code: f"README.{code}.md" for code in languages()}}
-    return "🌐 " + " · ".join(
+    return f"{readable.LANGUAGES} " + " · ".join(
         name if code == locale else f"[{name}]({names[code]})"
         for code in names
         for name in [Locale.parse(code, sep="-").get_display_name(code)]
@@ -263,7 +288,7 @@ def switch(locale: str) -> str:
 def sources(notebook: nbformat.NotebookNode) -> list[str]:
     """What a lesson is made of, without what a run writes into it: to compare one that was built with its sources."""
     texts = [cell.source + str(cell.metadata.get("nbmake", "")) for cell in notebook.cells]
-    return [lessons.VERSION.sub("", re.sub(r"(?m)^\*.* · .* · .* · .*\*$", "", text)) for text in texts]
+    return [lessons.VERSION.sub("", re.sub(r"(?m)^.*\* · .* · .*\*.*$", "", text)) for text in texts]
 
 
 def stale(locale: str, path: Path) -> bool:
@@ -291,9 +316,7 @@ def run(locale: str, path: Path) -> None:
     saved = {cell.source: cell.outputs for cell in lessons.code_cells(lessons.read(built))} if built.exists() else {}
     for cell in lessons.code_cells(notebook):
         cell.outputs = saved.get(cell.source, [])
-    language(locale)
     nbformat.write(lessons.execute(notebook, built), built)
-    language(SOURCE)
 
 
 def main(arguments: list[str]) -> int:

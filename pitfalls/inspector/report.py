@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pitfalls import SITE
-from pitfalls.language import N_, _, directed, html_language, right_to_left
+from pitfalls.language import N_, SOURCE, _, directed, html_language, language, right_to_left
 
 SEVERITIES = (N_("error"), N_("warning"), N_("note"))  # it raises or can't be right; the text suffers; worth knowing
 COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
@@ -34,7 +34,7 @@ class Finding:
     @property
     def link(self) -> str:
         """The page of its rule: why, the mistake, the fix, the lesson."""
-        return f"{SITE}rules/{self.rule}.html"
+        return f"{_site()}rules/{self.rule}.html"
 
     def as_dict(self) -> dict[str, str]:
         return {**vars(self), "link": self.link}
@@ -42,7 +42,12 @@ class Finding:
 
 def lesson_link(lesson: str) -> str:
     """Where a reader without a copy of the course finds the lesson."""
-    return f"{SITE}lessons/{lesson}.html"
+    return f"{_site()}lessons/{lesson}.html"
+
+
+def _site() -> str:
+    """The pages in the chosen language."""
+    return SITE if language() == SOURCE else f"{SITE}{language()}/"
 
 
 class Report:

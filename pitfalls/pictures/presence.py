@@ -41,6 +41,7 @@ def presence(steps: Mapping[str, Collection[str]], title: str | None = None) -> 
     axis.set_xticks(range(len(columns)), [re.sub("([,،]) ", r"\1\n", name) for name in steps], fontsize=SMALLEST)
     no_frame(axis)
     first, last = columns[0], columns[-1]
-    told = "; ".join(f"{step}: {', '.join(sorted(there)) or _('nothing')}" for step, there in steps.items())
+    nothing = _("nothing")
+    told = "; ".join(f"{step}: {', '.join(sorted(there)) or nothing}" for step, there in steps.items())
     title = title or _("{first} at first, {last} at last", first=len(first), last=len(last))
     return titled(figure, title, _("What is there at each step. {steps}.", steps=told))

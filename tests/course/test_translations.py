@@ -19,6 +19,23 @@ def templates():
     return translations.templates()
 
 
+def test_each_message_in_the_code_is_found(templates):
+    """Babel sees none inside an f-string."""
+    tools = [lessons.ROOT / name for name in ("tools/lessons.py", "tools/site.py", "docs/conf.py")]
+    sources = [*(lessons.ROOT / "pitfalls").rglob("*.py"), *tools]
+    lost = [
+        node.args[0].value
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in translations.KEYWORDS
+        and isinstance(node.args[0], ast.Constant)
+        and not templates["pitfalls"].get(node.args[0].value)
+    ]
+    assert not lost
+
+
 @in_files
 def test_nothing_is_missing_or_fuzzy(locale, name, templates):
     catalog = translations.read(locale, name)
