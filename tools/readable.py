@@ -229,5 +229,13 @@ def _write(string: String, source: str, body: str) -> str:
     if len(quote) == 1 and "r" not in prefix.lower():
         body = re.sub(rf"(?<!\\){quote}", rf"\\{quote}", body)
     between = source[first.end() - string.start : string.parts[1].start() - string.start] if string.parts[1:] else ""
-    pieces = re.findall(r".{1,70}(?:\s|$)|\S+\s?", body) if "\n" in between else [body]
+    pieces = _lines(body) if "\n" in between else [body]
     return between.join(f"{prefix}{quote}{piece}{quote}" for piece in pieces)
+
+
+def _lines(body: str, width: int = 70) -> list[str]:
+    """A long string in pieces, cut at spaces; a placeholder stays whole."""
+    lines = [""]
+    for word in re.findall(rf"(?:{PLACEHOLDER.pattern}|[^\s{{}}]|[{{}}])+\s*|\s+", body):
+        lines[-1:] = [lines[-1] + word] if len(lines[-1] + word) <= width else [lines[-1], word]
+    return [line for line in lines if line]

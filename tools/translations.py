@@ -288,7 +288,7 @@ def switch(locale: str) -> str:
 def sources(notebook: nbformat.NotebookNode) -> list[str]:
     """What a lesson is made of, without what a run writes into it: to compare one that was built with its sources."""
     texts = [cell.source + str(cell.metadata.get("nbmake", "")) for cell in notebook.cells]
-    return [lessons.VERSION.sub("", re.sub(r"(?m)^.*\* · .* · .*\*.*$", "", text)) for text in texts]
+    return [lessons.VERSION.sub("", re.sub(r"(?m)^.*\*[^*\n]+ · [^*\n]+ · [^*\n]+\*.*$", "", text)) for text in texts]
 
 
 def stale(locale: str, path: Path) -> bool:
