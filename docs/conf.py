@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from babel import Locale
 from sphinx.application import Sphinx
 
 import pitfalls
@@ -77,6 +76,7 @@ THEME = {
     "On this page": _("On this page"),
     "Back to top": _("Back to top"),
     "Made with": _("Made with"),
+    "Home": _("Home"),
 }
 
 
@@ -99,7 +99,7 @@ def name_languages(app: Sphinx, page: str, template: str, context: dict[str, obj
     up = "../" * (page.count("/") + bool(home))
     folders = {code: "" if code == SOURCE else f"{code}/" for code in [SOURCE, *translations.languages()]}
     context["languages"] = [
-        (code, Locale.parse(code, sep="-").get_display_name(code), f"{up}{folder}{page}.html", code == language)
+        (code, translations.own_name(code), f"{up}{folder}{page}.html", code == language)
         for code, folder in folders.items()
     ]
     links = [*folders.items(), ("x-default", "")]

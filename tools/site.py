@@ -18,7 +18,7 @@ from sphinx.cmd.build import build_main
 from pitfalls.inspector import catalogue
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
-from pitfalls.language import SOURCE, _, language
+from pitfalls.language import SOURCE, _
 from tools import translations
 from tools.fork import ROOT
 from tools.lessons import LESSONS, RESULTS, code_cells, hides_source, read
@@ -159,17 +159,18 @@ def bench() -> str:
 
 def build() -> int:
     """The site, from nothing; the exit status of Sphinx, to which a warning is an error."""
-    shutil.rmtree(DOCS, ignore_errors=True)
     shutil.rmtree(SITE, ignore_errors=True)
-    status = 0
-    for locale in [SOURCE, *translations.languages()]:
-        language(locale)
+    return max(map(build_in, [SOURCE, *translations.languages()]))
+
+
+def build_in(locale: str) -> int:
+    """The pages of one language."""
+    shutil.rmtree(DOCS / locale, ignore_errors=True)
+    with translations.speaking(locale):
         assemble(locale)
         doctrees, target = DOCS.with_name("doctrees") / locale, SITE if locale == SOURCE else SITE / locale
         options = ["-q", "-E", "-W", "--keep-going", "-j", "auto", "-c", str(ROOT / "docs"), "-d", str(doctrees)]
-        status = status or build_main([*options, str(DOCS / locale), str(target)])
-    language(SOURCE)
-    return status
+        return build_main([*options, str(DOCS / locale), str(target)])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from babel.messages import Catalog, Message
 from babel.messages.extract import extract_from_dir, extract_from_file
 from babel.messages.mofile import write_mo
@@ -279,10 +279,16 @@ def switch(locale: str) -> str:
     """The line of the README that leads to it in other languages; for search engines the site has its own."""
     names = {SOURCE: "README.md", **{code: f"README.{code}.md" for code in languages()}}
     return f"{readable.LANGUAGES} " + " · ".join(
-        name if code == locale else f"[{name}]({names[code]})"
-        for code in names
-        for name in [Locale.parse(code, sep="-").get_display_name(code)]
+        name if code == locale else f"[{name}]({names[code]})" for code in names for name in [own_name(code)]
     )
+
+
+def own_name(locale: str) -> str:
+    """Of a language, in this language; its code where Babel doesn't know it."""
+    try:
+        return Locale.parse(locale, sep="-").get_display_name(locale) or locale
+    except UnknownLocaleError:
+        return locale
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[str]:
