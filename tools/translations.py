@@ -23,6 +23,7 @@ from babel.messages import Catalog, Message
 from babel.messages.extract import extract_from_dir, extract_from_file
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
+from nbclient.exceptions import CellExecutionError
 
 from pitfalls import SITE
 from pitfalls.language import END, FROM_LEFT, FROM_RIGHT_TO_LEFT, SOURCE, language
@@ -303,16 +304,22 @@ def stale(locale: str, path: Path) -> bool:
     return not built.exists() or sources(lessons.read(built)) != sources(lesson(locale, path))
 
 
-def build(locale: str, names: list[str]) -> None:
-    """The catalogue, the README, and those lessons that are named, or have changed."""
+def build(locale: str, names: list[str]) -> int:
+    """The catalogue, the README, and those lessons that are named, or have changed; how many of them stopped."""
     target = CATALOGUES / locale / "LC_MESSAGES" / "pitfalls.mo"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(compile_package(locale))
     (ROOT / f"README.{locale}.md").write_text(readme(locale), "utf-8")
+    stopped = 0
     for path in lessons.LESSONS:
         if any(name in path.name for name in names) or (not names and stale(locale, path)):
             print(f"{locale}/{path.name} …", flush=True)
-            run(locale, path)
+            try:
+                run(locale, path)
+            except CellExecutionError as error:
+                stopped += 1
+                print(f"{locale}/{path.name} stopped, and stays as it was:\n{error}")
+    return stopped
 
 
 def run(locale: str, path: Path) -> None:
@@ -326,17 +333,17 @@ def run(locale: str, path: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    wanted = [name for name in arguments if name in languages()] or languages()
     names = [name for name in arguments if name not in languages()]
-    for locale in wanted:
+    stopped = 0
+    for locale in [name for name in arguments if name in languages()] or languages():
         catalogs = update(locale)
         print(table(locale, catalogs))
         for name, catalog in catalogs.items():
             for message in messages(catalog):
                 for fault in [] if missing(message) or message.fuzzy else faults(message):
                     print(f"{locale}/{name}.po: {fault}")
-        build(locale, names)
-    return 0
+        stopped += build(locale, names)
+    return min(stopped, 1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import pytest
 
@@ -94,3 +95,20 @@ def test_the_package_speaks_from_what_is_translated(locale):
 def test_the_readme_is_that_of_its_sources(locale):
     made = lessons.ROOT / f"README.{locale}.md"
     assert made.read_text("utf-8") == translations.readme(locale), "run `make translations`"
+
+
+@in_lessons
+def test_a_hint_quotes_what_the_check_says(locale, path, templates):
+    """The summary of a folded hint names a message of the exercise, in each language the same one."""
+    said = {it.id: it.string for it in translations.messages(translations.read(locale, "pitfalls"))}
+    for message in translations.messages(translations.read(locale, path.stem)):
+        asked = re.match(r"Hint: if the check says “(.*)”$", str(message.id))
+        if asked:
+            quoted = re.search(r"[«“](.*)[»”]$", message.string)[1]
+            found = [ours for english, ours in said.items() if plain(asked[1]) in plain(str(english))]
+            assert any(plain(quoted) in plain(str(ours)) for ours in found), (asked[1], found)
+
+
+def plain(text: str) -> str:
+    """Without what differs between a message and its quotation: code font and places to fill in."""
+    return re.sub(r"`|\{[^}]*\}", "", text).lower()

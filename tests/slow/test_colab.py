@@ -1,6 +1,7 @@
 """Colab as it is: its versions of the packages, the setup cell, and all lessons with their widgets and predictions.
 
-`colab.txt` has the versions, and says what is not as there.
+The lessons are those in Arabic: their code differs from the English in words only (tests/course/test_translations.py),
+so that one run is for both. `colab.txt` has the versions, and says what is not as there.
 """
 
 import json
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="builds the environment as POSIX has it"),
     pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone of the repository, to install from"),
 ]
+IN_ARABIC = [path.parent / "ar" / path.name for path in LESSONS]
 COLAB = Path(__file__).with_name("colab.txt")
 TORCH = re.compile("torch|triton|nvidia|cuda")  # and what it brings where it is not the small one for CPUs
 LIBRARIES = Path(sysconfig.get_path("purelib"))
@@ -136,7 +138,7 @@ def test_the_setup_cell_adds_what_colab_lacks_and_replaces_nothing(colab):
     assert colab["after"].keys() - colab["before"].keys() == {"generation-pitfalls", "bitsandbytes", "gguf", "jedi"}
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", IN_ARABIC, ids=lambda path: path.stem)
 def test_a_lesson_keeps_its_claims_and_its_controls_answer(path, colab, tmp_path):
     notebook = read(path)
     notebook.cells = [nbformat.v4.new_code_cell(INSTALLED), *notebook.cells, nbformat.v4.new_code_cell(CLICK)]

@@ -28,7 +28,11 @@ LOOKED_AT = {
     "reference": "reference.html",
     "instructors": "lessons/instructors.html",
     "search": "search.html?q=padding",
+    "front in Arabic": "ar/index.html",
+    "lesson in Arabic": "ar/lessons/05_decoding_mode.html",
+    "rules in Arabic": "ar/rules/index.html",
 }
+NAMED = ("alternate", "canonical", "index", "search")  # what a link names only, by its `rel`
 looked_at = pytest.mark.parametrize("address", LOOKED_AT.values(), ids=LOOKED_AT)
 # Attributes that make a browser load what they name.
 LOADS = {"img": "src", "script": "src", "link": "href", "source": "srcset", "iframe": "src", "video": "src"}
@@ -68,7 +72,7 @@ def page(browser):
 
 
 def test_it_is_small(home):
-    assert sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) < 15_000_000
+    assert sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) < 30_000_000
 
 
 def test_every_link_leads_somewhere(pages):
@@ -85,10 +89,33 @@ def test_every_link_leads_somewhere(pages):
     assert not lost
 
 
+def test_each_page_leads_to_itself_in_the_other_languages(home, pages):
+    for path, page in pages.items():
+        name = path.relative_to(home)
+        arabic = name.parts[0] == "ar"
+        other = home / name.relative_to("ar") if arabic else home / "ar" / name
+        (html,) = page.query("html")
+        assert (html.attrs["lang"], html.attrs.get("dir")) == (("ar", "rtl") if arabic else ("en", None)), path
+        if page.query(".languages a"):
+            (link,) = page.query(".languages a")
+            assert (path.parent / link.attrs["href"]).resolve() == other
+        told = {link.attrs["hreflang"]: link.attrs["href"] for link in page.query("link[rel=alternate]")}
+        same = name.relative_to("ar") if arabic else name
+        assert told == {
+            "en": f"{pitfalls.SITE}{same}",
+            "ar": f"{pitfalls.SITE}ar/{same}",
+            "x-default": f"{pitfalls.SITE}{same}",
+        }
+
+
 def test_nothing_is_loaded_from_elsewhere(pages):
     for path, page in pages.items():
         for name, attribute in LOADS.items():
-            asked = [node for node in page.query(name) if node.attrs.get("rel") not in ("canonical", "search", "index")]
+            asked = [
+                node
+                for node in page.query(name)
+                if node.attrs.get("rel") not in ("canonical", "search", "index", "alternate")
+            ]
             outside = [node.attrs[attribute] for node in asked if "//" in (node.attrs.get(attribute) or "")[:8]]
             assert not outside, (path, outside)
 
@@ -172,6 +199,14 @@ def test_it_works_from_a_stick(address, home, page):
 def test_the_search_finds_without_a_network(home, page):
     page.goto(f"{home.as_uri()}/index.html")
     page.locator(".sidebar-search").fill("temperature")
+    page.locator(".sidebar-search").press("Enter")
+    page.wait_for_selector("#search-results li a[href*='05_decoding_mode']")
+    assert page.outside == []
+
+
+def test_the_search_finds_arabic_words(home, page):
+    page.goto(f"{home.as_uri()}/ar/index.html")
+    page.locator(".sidebar-search").fill("الحرارة")
     page.locator(".sidebar-search").press("Enter")
     page.wait_for_selector("#search-results li a[href*='05_decoding_mode']")
     assert page.outside == []
