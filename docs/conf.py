@@ -18,6 +18,7 @@ home = "" if language == SOURCE else f"{language}/"  # in which folder of the si
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["made", "notebooks"]  # what other pages include, and what readers download
 
+nb_render_markdown_format = "gfm"  # outputs may hold tables
 nb_execution_mode = "off"  # the outputs are those that were saved
 nb_code_prompt_show, nb_code_prompt_hide = _("Show the code"), _("Hide the code")
 myst_enable_extensions = ["attrs_block", "colon_fence"]

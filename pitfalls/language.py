@@ -22,11 +22,13 @@ SOURCE = "en"
 FROM_RIGHT_TO_LEFT = {"ar", "dv", "fa", "he", "ku", "ps", "ug", "ur", "yi"}
 # Signs that none sees: from here to END a text is read from the left, from the right, or as its first letter says.
 FROM_LEFT, FROM_RIGHT, ISOLATE, END = "\u2066", "\u2067", "\u2068", "\u2069"
-CODE = re.compile(  # in a text from right to left: with signs at its ends, or spaces in it
+_SIGNS = r"(?:[!-'*-~]|\u2068[!-~]*\u2069)"
+_WORD = rf"(?:[<>+~−-](?=\w)|\w)(?:{_SIGNS}*(?:[\w%]|\u2068[!-~]*\u2069))?(?:\(\))?"  # top_k=3, 4-bit, <1%, -inf, end()
+CODE = re.compile(  # in a text from right to left
     r"\u2068[^\u2068\u2069]*\u2069"  # a value, which is isolated as it is
     r"|`[^`]+`"
-    r"|\d[\d.,]* (?:[KMG]?B|ms|s)\b"  # 16 GB
-    r"|(?:[<>+~−-](?=\d)|\w)(?:[!-'*-~]|\u2068[!-~]*\u2069)*(?:[\w%]|\u2068[!-~]*\u2069)",  # top_k=3, 4-bit, <1%
+    r"|\('?\w+'?(?:, '?\w+'?)+\)"  # ('bf16', 'vLLM')
+    rf"|{_WORD}(?:[,:]? {_WORD})*",  # 16 GB; IndexError: index out of range
     flags=re.ASCII,
 )
 
@@ -85,7 +87,12 @@ def ordered(text: str) -> str:
     """A text in which whatever looks like code keeps its own order."""
     if not right_to_left():
         return text
-    return CODE.sub(lambda found: found[0] if found[0][0] == ISOLATE else f"{FROM_LEFT}{found[0]}{END}", text)
+    return CODE.sub(_ordered, text)
+
+
+def _ordered(found: re.Match) -> str:
+    alone = found[0][0] == ISOLATE or len(found[0]) == 1
+    return found[0] if alone else f"{FROM_LEFT}{found[0]}{END}"
 
 
 def directed(text: str) -> str:

@@ -31,6 +31,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 BEYOND = range(9, 14)  # lessons about what comes next
 RESULTS = ROOT / "tools" / "bench.json"  # what `make bench` measured
 VERSION = re.compile(r'(?<=lesson := ")[^"]+')  # in the setup cell
+KEPT = ("readable", "catalogue")  # for translators: strings that are shown; of the package's words, as they were
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -107,8 +108,8 @@ def execute(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNod
 
 def normalise(notebook: nbformat.NotebookNode, before: dict[str, list]) -> nbformat.NotebookNode:
     saved = {"outputs_of_code": fingerprint(notebook), "saved_with": f"generation-pitfalls {pitfalls.__version__}"}
-    told = {"readable": notebook.metadata["readable"]} if "readable" in notebook.metadata else {}  # to translators
-    notebook.metadata = nbformat.from_dict(METADATA | told | saved)
+    kept = {name: notebook.metadata[name] for name in KEPT if name in notebook.metadata}
+    notebook.metadata = nbformat.from_dict(METADATA | kept | saved)
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         cell.metadata.pop("execution", None)

@@ -9,6 +9,7 @@ A new language is a new folder: `mkdir translations/fr; make translations`, then
 
 import ast
 import copy
+import hashlib
 import io
 import re
 import sys
@@ -225,6 +226,7 @@ def lesson(locale: str, path: Path) -> nbformat.NotebookNode:
     if locale.partition("-")[0] in FROM_RIGHT_TO_LEFT:  # older versions neither join letters nor order them
         setup.source = setup.source.replace('"torch==', '"matplotlib>=3.11" "torch==', 1)
     notebook.metadata.pop("readable", None)
+    notebook.metadata["catalogue"] = hashlib.sha256(compile_package(locale)).hexdigest()[:16]  # what its outputs say
     return notebook
 
 
@@ -295,6 +297,7 @@ def own_name(locale: str) -> str:
 def sources(notebook: nbformat.NotebookNode) -> list[str]:
     """What a lesson is made of, without what a run writes into it: to compare one that was built with its sources."""
     texts = [cell.source + str(cell.metadata.get("nbmake", "")) for cell in notebook.cells]
+    texts.append(notebook.metadata.get("catalogue", ""))
     return [lessons.VERSION.sub("", re.sub(r"(?m)^.*\*[^*\n]+ · [^*\n]+ · [^*\n]+\*.*$", "", text)) for text in texts]
 
 

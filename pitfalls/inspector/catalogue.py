@@ -24,7 +24,7 @@ from pitfalls.inspector.checking import no_such_rule
 from pitfalls.inspector.report import SEVERITIES, lesson_link
 from pitfalls.inspector.rules import RULES
 from pitfalls.inspector.watching import watch
-from pitfalls.language import N_, _, directed
+from pitfalls.language import N_, _, directed, html_language, right_to_left
 from pitfalls.model.choose import fetch_model
 
 HEARD = Path(__file__).with_name("heard.md")  # what `summary` gave
@@ -113,7 +113,8 @@ def table(comparisons: Iterable[Comparison]) -> str:
         source = f"[{rule.name}]({rule.source}) | {rule.summary}"
         said = f"**{_(row.pitfalls)}**: {_cell(row.message)}"
         lines.append(f"| {source} | {_cell(_(row.transformers))} | {said} |")
-    return "\n".join(lines)
+    rows = "\n".join(lines)
+    return f"<div{html_language()}>\n\n{rows}\n\n</div>" if right_to_left() else rows
 
 
 def summary(comparisons: Iterable[Comparison]) -> str:

@@ -97,7 +97,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         if not self.findings:
-            return f"<em{html_language()}>{_(NOTHING)}</em>"
+            nothing = f"<em>{_(NOTHING)}</em>"
+            return f"<div{html_language()}>{nothing}</div>" if right_to_left() else nothing
         rows = "".join(map(_html_row, self))
         return f'<table{html_language()} style="text-align: start; border-collapse: collapse">{rows}</table>'
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.pads import find_pads
-from pitfalls.language import _, ngettext
+from pitfalls.language import _, ngettext, right_to_left
 from pitfalls.pictures.drawing import (
     BAR_CHOSEN,
     ON_HATCHES,
@@ -195,6 +195,7 @@ def _fitting(shown: list[list[str]], room: float) -> tuple[list[int | None], lis
         if wide > most:
             columns = [*columns[:FIRST], None, *columns[FIRST + 1 - most :]]
         note = 7 if wide <= 100 else 8  # letters of "pos 10", and of "pos 100", with some air
+        note += 2 * right_to_left()  # whose letters are wider
         widths = [
             max(NOTE * note, *(LETTER * size * len(row[column]) + 10 for row in shown))
             if column is not None

@@ -218,4 +218,5 @@ def _run(load: Callable, answer: Callable, story: Callable) -> tuple[set[str], d
 
 
 def _stopped(function: str, error: Exception) -> str:
-    return _("{function} stopped with {error}", function=function, error=named(error)[:200])
+    told = " ".join([named(error)[:200], *getattr(error, "__notes__", [])])
+    return _("{function} stopped with {error}", function=function, error=told)

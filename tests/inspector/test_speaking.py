@@ -57,7 +57,7 @@ def test_a_report_is_read_from_the_right_and_its_code_from_the_left(arabic):
 def test_a_report_as_html_names_its_language_and_the_direction_of_code(arabic):
     html = pitfalls.Report([FINDING])._repr_html_()
     assert html.startswith('<table lang="ar" dir="rtl"') and '<pre dir="ltr"' in html and ">خطأ<" in html
-    assert pitfalls.Report()._repr_html_() == '<em lang="ar" dir="rtl">لا شيء.</em>'
+    assert pitfalls.Report()._repr_html_() == '<div lang="ar" dir="rtl"><em>لا شيء.</em></div>'
 
 
 def test_data_stay_english(arabic):

@@ -16,7 +16,7 @@ from tools import lessons, readable, site, translations
 from tools.lab import chromium
 
 LOCALE, START, END = "en-XA", "⟦", "⟧"
-LESSONS = ["05_decoding_mode", "07_prompt_template"]  # with widgets, exercises and findings of all kinds
+LESSONS = ["07_prompt_template"]  # short, with a widget, exercises and findings
 PAGES = [
     "index",
     "lessons",

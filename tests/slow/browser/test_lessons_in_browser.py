@@ -15,7 +15,7 @@ import pitfalls.practice  # noqa: F401  its modules ask the questions
 from pitfalls.practice.prediction import questions
 from tests.slow.browser.moves import MOVES, predict
 from tools.lab import Lesson, bad_pictures
-from tools.lessons import BEYOND, LESSONS, code_cells, read
+from tools.lessons import LESSONS, code_cells, read
 
 RUN_WHOLE = "02_tokenizing"  # the shortest
 CLICKED = re.compile(r"pitfalls\.(widgets|practice\.predict)\b")
@@ -110,15 +110,14 @@ def test_what_was_saved_is_used_without_a_kernel(trusted, server, browser):
         assert not lesson.errors, "\n".join(lesson.errors)
 
 
-@pytest.mark.parametrize("path", [p for p in LESSONS if int(p.stem[:2]) not in BEYOND], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in LESSONS if path.stem in MOVES], ids=lambda path: path.stem)
 def test_what_can_be_clicked(path, server, browser):
     part = server.folder / "notebooks" / f"clicked_{path.name}"
     nbformat.write(only_what_is_clicked(path), part)
     with server.open(browser, part.name) as lesson:
         lesson.run_all()
         look(lesson, part)
-        assert lesson.plays.count() == (path.stem in MOVES)
-        if path.stem in MOVES:
-            MOVES[path.stem](lesson.plays.first, live=True)
+        assert lesson.plays.count() == 1
+        MOVES[path.stem](lesson.plays.first, live=True)
         predict(lesson.page.locator(".pitfalls-predict"), live=True)
         assert not lesson.errors, "\n".join(lesson.errors)
