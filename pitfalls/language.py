@@ -27,7 +27,11 @@ _WORD = rf"(?:[<>+~−-](?=\w)|\w)(?:{_SIGNS}*(?:[\w%]|\u2068[!-~]*\u2069))?(?:\
 CODE = re.compile(  # in a text from right to left
     r"\u2068[^\u2068\u2069]*\u2069"  # a value, which is isolated as it is
     r"|`[^`]+`"
+    r"|\\n"
+    r"|'[ ·]?[!-&(-~·⏎]+(?: [!-&(-~·⏎]+)*'|“[ -~·⏎]+”|·\w+"  # ' blue', “1, 2, 3”, ·Tokyo
     r"|\('?\w+'?(?:, '?\w+'?)+\)"  # ('bf16', 'vLLM')
+    r"|[A-Za-z_][\w.]*"  # logits[0, -1], model(ids), padding_side='left'
+    r"(?:\((?:[^()\n\u0600-\u06ff]|\([^()\n\u0600-\u06ff]*\))*\)|\[[^]\n\u0600-\u06ff]*]|=\"[^\"]*\"|='[^']*'|\.\w+)+"
     rf"|{_WORD}(?:[,:]? {_WORD})*",  # 16 GB; IndexError: index out of range
     flags=re.ASCII,
 )

@@ -1,6 +1,7 @@
 """What the figures are made of: token boxes, bars, titles, and text that can be seen and is never a formula."""
 
 import io
+import re
 import unicodedata
 from collections.abc import Collection
 from functools import cache
@@ -42,6 +43,7 @@ STYLES: dict[str, dict[str, Any]] = {
 BAR, BAR_CHOSEN = "#9fbdd9", "#d9730d"
 SMALLEST = 8  # points: what can still be read
 ON_HATCHES = [withStroke(linewidth=4, foreground="white")]  # letters that no line runs through
+VALUE = re.compile(r"\u2068(?=[^\u0590-\u08ff\u2068\u2069]*\u2069)")  # without a letter that is read from the right
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
 
 
@@ -262,7 +264,7 @@ def _from_right_to_left(text: str) -> str:
     lines = text.split("\n")
     for n, line in enumerate(lines):
         if any(map(_is_from_right, line)) and line[0] != FROM_RIGHT:
-            lines[n] = FROM_RIGHT + ordered(line) + END
+            lines[n] = FROM_RIGHT + VALUE.sub(FROM_LEFT, ordered(line)) + END
     return "\n".join(lines)
 
 
