@@ -1,4 +1,4 @@
-"""The exercises in Arabic: what stands in the Arabic lessons, untouched, solved or wrong, is answered in this language."""
+"""What stands in the Arabic lessons, an exercise untouched, wrong or solved, is answered in this language."""
 
 import re
 
