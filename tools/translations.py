@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -151,9 +152,10 @@ def table(locale: str, catalogs: dict[str, Catalog]) -> str:
 
 
 def compile_package(locale: str) -> bytes:
-    """The package's catalogue in the form that gettext reads."""
-    text = io.BytesIO()
-    write_mo(text, read(locale, "pitfalls"))
+    """The package's catalogue in the form that gettext reads; the same bytes whenever it is made."""
+    text, catalog = io.BytesIO(), read(locale, "pitfalls")
+    catalog.creation_date = catalog.revision_date = datetime(2026, 1, 1)
+    write_mo(text, catalog)
     return text.getvalue()
 
 
