@@ -23,6 +23,7 @@ ADDRESS = re.compile(r"(?<=\]\()[^)\s]+(?=\))|<https?://[^>]+>")
 DIRECTIVE = re.compile(
     r"\A---\n.*\n---$|^(?::::.*|\{[.#][^}]*\}|:\w+:.*)$", flags=re.MULTILINE
 )  # lines of MyST, which no one reads
+ALT = re.compile(r'(?<= alt=")[^"]+')
 CAPTION = re.compile(r"(?<=^:caption: ).+$", flags=re.MULTILINE)
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.DOTALL)
 LANGUAGES = "🌐"  # begins the line that leads to a README in other languages
@@ -87,7 +88,9 @@ def _in_markdown(text: str, translate: Translate, readable: Set[str]) -> Iterato
             yield from (piece.moved(inside) for piece in _in_code(token.content, translate, readable))
         elif token.type == "inline":
             unit = " ".join(token.content.split("\n"))
-            if has_words(unit) and not BUDGET.fullmatch(unit) and not unit.startswith(LANGUAGES):
+            if not has_words(unit):
+                yield from (Piece(*found.span(), found[0]) for found in ALT.finditer(text, begin, end))
+            elif not BUDGET.fullmatch(unit) and not unit.startswith(LANGUAGES):
                 yield Piece(begin, end, unit)
 
 
