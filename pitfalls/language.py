@@ -94,7 +94,7 @@ def ordered(text: str) -> str:
     return CODE.sub(_ordered, text)
 
 
-def _ordered(found: re.Match) -> str:
+def _ordered(found: re.Match[str]) -> str:
     alone = found[0][0] == ISOLATE or len(found[0]) == 1
     return found[0] if alone else f"{FROM_LEFT}{found[0]}{END}"
 

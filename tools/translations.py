@@ -120,6 +120,8 @@ def update(locale: str) -> dict[str, Catalog]:
         catalog = read(locale, name) if path.exists() else Catalog(locale=locale.replace("-", "_"), fuzzy=False)
         catalog.update(template, update_header_comment=False)
         catalog.obsolete.clear()
+        for message in catalog:
+            message.previous_id = message.previous_id if message.fuzzy else []
         text = io.BytesIO()
         write_po(text, catalog, width=0, omit_header=False, include_lineno=False, include_previous=True)
         header, blank, body = text.getvalue().partition(b"\n\n")
