@@ -1,6 +1,8 @@
 """Sphinx's settings for the site. What it reads is put together in build/docs/ by tools/site.py."""
 
 import re
+from functools import partial
+from html import escape
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -81,6 +83,10 @@ THEME = {
 }
 
 
+def _said(ours: str, found: re.Match) -> str:
+    return f"{found[1]}{ours}{found[2]}"
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
@@ -91,7 +97,8 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8").replace(f' lang="{language}"', html_language(), 1)
         for english, ours in THEME.items():
-            text = re.sub(rf'(?<=[>"])(\s*){re.escape(english)}(\s*)(?=[<"])', rf"\1{ours}\2", text)
+            place = rf'(?<=[>"])(\s*){re.escape(english)}(\s*)(?=[<"])'
+            text = re.sub(place, partial(_said, escape(ours)), text)
         path.write_text(text, encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = "en"
-FROM_RIGHT_TO_LEFT = {"ar", "dv", "fa", "he", "ku", "ps", "ug", "ur", "yi"}
+FROM_RIGHT_TO_LEFT = {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "nqo", "ps", "sd", "syr", "ug", "ur", "yi"}
 # Signs that none sees: from here to END a text is read from the left, from the right, or as its first letter says.
 FROM_LEFT, FROM_RIGHT, ISOLATE, END = "\u2066", "\u2067", "\u2068", "\u2069"
 _SIGNS = r"(?:[!-'*-~]|\u2068[!-~]*\u2069)"
@@ -57,22 +57,21 @@ def language(code: str | None = None) -> str:
             raise ValueError(f"There is no translation into {code!r}; the package speaks {', '.join(languages())}.")
         _chosen = code
     if _chosen is None:
-        _chosen = os.environ.get("PITFALLS_LANGUAGE", SOURCE)
-        if _chosen not in languages():
+        asked = os.environ.get("PITFALLS_LANGUAGE") or SOURCE
+        _chosen = asked if asked in languages() else SOURCE
+        if asked != _chosen:
             known = ", ".join(languages())
-            warnings.warn(f"PITFALLS_LANGUAGE={_chosen!r} is none of {known}: English it is.", stacklevel=2)
-            _chosen = SOURCE
+            warnings.warn(f"PITFALLS_LANGUAGE={asked!r} is none of {known}: English it is.", stacklevel=2)
     return _chosen
 
 
 def languages() -> list[str]:
     """Those that the package speaks: English, and each with a catalogue."""
-    folder = _folder()
-    return [SOURCE, *sorted(path.name for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else [SOURCE]
+    return [SOURCE, *sorted(path.parts[-3] for path in _folder().glob("*/LC_MESSAGES/pitfalls.mo"))]
 
 
 def right_to_left() -> bool:
-    return language().partition("-")[0] in FROM_RIGHT_TO_LEFT
+    return re.split("[-_]", language())[0] in FROM_RIGHT_TO_LEFT
 
 
 def html_language() -> str:
@@ -142,6 +141,8 @@ def unclosed(line: str) -> int:
 
 @cache
 def _catalogue(code: str) -> catalogues.NullTranslations:
-    if code == SOURCE:
+    file = _folder() / code / "LC_MESSAGES" / "pitfalls.mo"
+    if not file.exists():
         return catalogues.NullTranslations()
-    return catalogues.translation("pitfalls", _folder(), [code], fallback=True)
+    with file.open("rb") as opened:
+        return catalogues.GNUTranslations(opened)

@@ -122,8 +122,13 @@ def _blocks(text: str) -> Iterator[tuple[Token, int, int]]:
 
 
 def code(text: str, translate: Translate, readable: Set[str], comments: bool = True) -> str:
-    """Code with its comments translated, and of its strings those that are `readable`, wherever they stand."""
-    return _put_back(text, list(_in_code(text, translate, readable, comments)), translate)
+    """Code with its comments translated, and of its strings those that are `readable`, wherever they stand.
+
+    Raises `SyntaxError` where a translation, with a quote or a brace of its own, breaks the code.
+    """
+    translated = _put_back(text, list(_in_code(text, translate, readable, comments)), translate)
+    ast.parse(_python(translated))
+    return translated
 
 
 def shown(text: str) -> set[str]:

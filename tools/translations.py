@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from gettext import c2py
 from pathlib import Path
 
 import nbformat
@@ -38,6 +39,7 @@ CATALOGUES = ROOT / "pitfalls" / "locale"
 PAGES = [ROOT / "README.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
 UNSAID = re.compile(rb'^(?:"(?!Language: |Plural-|MIME|Content-)[A-Z][\w-]+: |#).*\n', flags=re.MULTILINE)
+SWITCH = re.compile(rf"^{readable.LANGUAGES} .*$", flags=re.MULTILINE)
 ALIGNED = '<span style="display:block;text-align:right">'
 
 
@@ -119,13 +121,12 @@ def update(locale: str) -> dict[str, Catalog]:
         path = FOLDER / locale / f"{name}.po"
         catalog = read(locale, name) if path.exists() else Catalog(locale=locale.replace("-", "_"), fuzzy=False)
         catalog.update(template, update_header_comment=False)
-        catalog.obsolete.clear()
         for message in catalog:
             message.previous_id = message.previous_id if message.fuzzy else []
         text = io.BytesIO()
         write_po(text, catalog, width=0, omit_header=False, include_lineno=False, include_previous=True)
         header, blank, body = text.getvalue().partition(b"\n\n")
-        path.write_bytes(UNSAID.sub(b"", header) + blank + body)  # no dates, no names to fill in
+        path.write_bytes(UNSAID.sub(b"", header).lstrip(b"\n") + blank + body)  # no dates, no names to fill in
         made[name] = catalog
     return made
 
@@ -157,6 +158,8 @@ def compile_package(locale: str) -> bytes:
     """The package's catalogue in the form that gettext reads; the same bytes whenever it is made."""
     text, catalog = io.BytesIO(), read(locale, "pitfalls")
     catalog.creation_date = catalog.revision_date = datetime(2026, 1, 1)
+    for message in list(filter(missing, messages(catalog))):  # gettext then says the English one
+        catalog.delete(message.id)
     write_mo(text, catalog)
     return text.getvalue()
 
@@ -183,23 +186,31 @@ KEPT = {
 UNWANTED = re.compile("[\u0660-\u0669\u06f0-\u06f9\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def faults(message: Message) -> list[str]:
-    """What a translation lost or brought in: code, addresses, placeholders and numbers are those of the source."""
-    if isinstance(message.id, tuple):  # a form for one or two may leave the number out
-        one, many = message.id
-        return [fault for form in message.string for fault in _compared(many, form, optional="{n}")]
-    return _compared(message.id, message.string)
+def faults(message: Message, plural: str = "(n != 1)") -> list[str]:
+    """What a translation lost or brought in: code, addresses, placeholders and numbers are those of the source.
+
+    `plural` is the rule of the language; a form that serves a single number may leave the number out.
+    """
+    if not isinstance(message.id, tuple):
+        return _compared(message.id, message.string)
+    numbers = Counter(map(c2py(plural), range(1000)))
+    forms = enumerate(message.string)
+    return [it for n, form in forms for it in _compared(message.id[1], form, "{n}" if numbers[n] == 1 else "")]
 
 
 def _compared(source: str, said: str, optional: str = "") -> list[str]:
     found = []
     for kind, pattern in KEPT.items():
         before, after = (Counter(_bare(match[0]) for match in pattern.finditer(text)) for text in (source, said))
-        before.pop(optional, None)
-        after.pop(optional, None)
+        if optional in before and optional not in after:
+            del before[optional]
         if before != after:
             lost, new = list((before - after).elements()), list((after - before).elements())
             found.append(f"{kind}: lost {lost}, new {new}, in {said!r}")
+    if "\n" in said and "\n" not in source:
+        found.append(f"a line break that the source has not, in {said!r}")
+    rest, was = PLACEHOLDER.sub("", said), PLACEHOLDER.sub("", source)
+    found += [f"a lone brace, in {said!r}" for brace in "{}" if rest.count(brace) != was.count(brace)]
     return found + [f"a sign that does not belong here: {sign!r} in {said!r}" for sign in UNWANTED.findall(said)]
 
 
@@ -226,7 +237,10 @@ def lesson(locale: str, path: Path) -> nbformat.NotebookNode:
             kept = readable.code("\n".join(claims), translate, strings, comments=False)
             cell.metadata.nbmake.post_cell_execute = kept.split("\n")
     setup = lessons.code_cells(notebook)[0]
-    setup.source = setup.source.replace("\nfrom transformers", f'\npitfalls.language("{locale}")\nfrom transformers', 1)
+    assert "\nMODEL, " in setup.source, (
+        "where the language is chosen: after the lesson has looked at the package's version"
+    )
+    setup.source = setup.source.replace("\nMODEL, ", f'\npitfalls.language("{locale}")\nMODEL, ', 1)
     if locale.partition("-")[0] in FROM_RIGHT_TO_LEFT:  # older versions neither join letters nor order them
         setup.source = setup.source.replace('"torch==', '"matplotlib>=3.11" "torch==', 1)
     notebook.metadata.pop("readable", None)
@@ -278,7 +292,10 @@ def undirected(text: str) -> str:
 
 
 def readme(locale: str) -> str:
-    english = (ROOT / "README.md").read_text("utf-8").replace(switch(SOURCE), switch(locale))
+    """The README in one language; of the English one only the line that leads to the others is written."""
+    english = SWITCH.sub(switch(locale), (ROOT / "README.md").read_text("utf-8"))
+    if locale == SOURCE:
+        return english
     return _directed(locale, page(locale, english, translated(read(locale, "pages")))) + "\n"
 
 
@@ -293,8 +310,9 @@ def switch(locale: str) -> str:
 def own_name(locale: str) -> str:
     """Of a language, in this language; its code where Babel doesn't know it."""
     try:
-        return Locale.parse(locale, sep="-").get_display_name(locale) or locale
-    except UnknownLocaleError:
+        known = Locale.parse(locale, sep="-")
+        return known.get_display_name(known) or locale
+    except (UnknownLocaleError, ValueError):
         return locale
 
 
@@ -317,6 +335,7 @@ def build(locale: str, names: list[str]) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(compile_package(locale))
     (ROOT / f"README.{locale}.md").write_text(readme(locale), "utf-8")
+    (ROOT / "README.md").write_text(readme(SOURCE), "utf-8")
     stopped = 0
     for path in lessons.LESSONS:
         if any(name in path.name for name in names) or (not names and stale(locale, path)):
@@ -341,13 +360,17 @@ def run(locale: str, path: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     names = [name for name in arguments if name not in languages()]
+    for name in names:
+        if not any(name in path.name for path in lessons.LESSONS):
+            print(f"{name!r} is neither a lesson nor one of {', '.join(languages())}.")
+            return 2
     stopped = 0
     for locale in [name for name in arguments if name in languages()] or languages():
         catalogs = update(locale)
         print(table(locale, catalogs))
         for name, catalog in catalogs.items():
             for message in messages(catalog):
-                for fault in [] if missing(message) or message.fuzzy else faults(message):
+                for fault in [] if missing(message) or message.fuzzy else faults(message, catalog.plural_expr):
                     print(f"{locale}/{name}.po: {fault}")
         stopped += build(locale, names)
     return min(stopped, 1)
