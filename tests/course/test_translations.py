@@ -47,8 +47,9 @@ def test_nothing_is_missing_or_fuzzy(locale, name, templates):
 
 @in_files
 def test_code_addresses_placeholders_and_numbers_are_those_of_the_source(locale, name):
-    done = [it for it in translations.messages(translations.read(locale, name)) if not translations.missing(it)]
-    assert not [fault for message in done for fault in translations.faults(message)]
+    catalog = translations.read(locale, name)
+    done = [it for it in translations.messages(catalog) if not translations.missing(it)]
+    assert not [fault for message in done for fault in translations.faults(message, catalog.plural_expr)]
 
 
 @in_lessons

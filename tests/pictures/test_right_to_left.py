@@ -21,6 +21,7 @@ def from_right(monkeypatch):
 def whole(text: str, *code: str) -> str:
     for part in code:
         text = text.replace(part, f"{FROM_LEFT}{part}{END}")
+    text = text.replace(ISOLATE, FROM_LEFT)  # matplotlib wants to be told
     return f"{FROM_RIGHT}{text}{END}"
 
 
