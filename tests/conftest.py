@@ -22,6 +22,7 @@ TOGETHER = (
     "tests/slow/test_across_versions.py",
     "tests/slow/test_comparisons.py",
     "tests/slow/test_package.py",
+    "tests/slow/test_pseudo_language.py",
     "tests/slow/test_site.py",
 )
 

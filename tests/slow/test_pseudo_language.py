@@ -17,20 +17,9 @@ from tools.lab import chromium
 
 LOCALE, START, END = "en-XA", "⟦", "⟧"
 LESSONS = ["07_prompt_template"]  # short, with a widget, exercises and findings
-PAGES = [
-    "index",
-    "lessons",
-    "lessons/04_length",
-    "lessons/instructors",
-    "package",
-    "rules/index",
-    "rules/length",
-    "setup",
-]
+PAGES = ["index", "lessons", "lessons/04_length", "lessons/instructors", "package", "rules/index", "setup"]
 # In pages: what is told in English only, and why.
-ENGLISH = (
-    "pre, code, script, style, svg, dl.py, .highlight, .cell_input, table.english, .languages, .reference.external"
-)
+ENGLISH = "pre, code, script, style, svg, dl.py, .cell_input, .cell_output, .languages, a.external"
 
 
 def marked(text: str) -> str:
