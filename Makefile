@@ -12,7 +12,8 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 # A test goes to whichever worker is free, in the order of the files: the lessons, which are long, come first.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --maxprocesses=4 --dist=loadscope --no-loadscope-reorder --durations=10
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope \
+	--no-loadscope-reorder --durations=10
 
 # No desktop: print the address instead of opening a browser.
 BROWSER_FLAG := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname)),,--no-browser)
@@ -32,14 +33,13 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pitfalls
-	$(PYTEST) --numprocesses=auto --ignore=tests/slow
+	$(PYTEST) --ignore=tests/slow
 
 # Everything: also the browser, other models and versions, a fork, and the model downloaded again.
 test-all: test test-slow
 
-# One worker more than there are cores: a quarter of the time these tests wait, for pip, a server or a browser.
 test-slow: $(READY)
-	$(PYTEST) --numprocesses=$$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') tests/slow tests/inspector/test_properties.py --hypothesis-profile=thorough
+	$(PYTEST) tests/slow tests/inspector/test_properties.py --hypothesis-profile=thorough
 
 # Execute every lesson and write it back in a normal form; LESSON=04 does one.
 notebooks: $(READY)
