@@ -8,7 +8,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 import pitfalls
-from pitfalls.language import SOURCE, _, html_language
+from pitfalls.language import N_, SOURCE, _, folder, html_language
 from pitfalls.language import language as chosen_language
 from tools import translations
 
@@ -16,7 +16,6 @@ project = html_title = _("Generation pitfalls")
 author = "the authors of Generation pitfalls"
 release = pitfalls.__version__
 language = chosen_language()
-home = "" if language == SOURCE else f"{language}/"  # in which folder of the site this language stands
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["made", "notebooks"]  # what other pages include, and what readers download
 
@@ -32,7 +31,7 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
-html_baseurl = pitfalls.SITE + home
+html_baseurl = pitfalls.SITE + folder()
 html_static_path, templates_path = ["_static"], ["_templates"]
 html_sidebars = {
     "**": [
@@ -67,20 +66,20 @@ def logical(css: str) -> str:
 
 
 # What the theme says in English only.
-THEME = {
-    "Toggle site navigation sidebar": _("Toggle site navigation sidebar"),
-    "Toggle table of contents sidebar": _("Toggle table of contents sidebar"),
-    "Toggle Light / Dark / Auto color theme": _("Toggle Light / Dark / Auto color theme"),
-    "Light mode": _("Light mode"),
-    "Dark mode": _("Dark mode"),
-    "Auto light/dark, in light mode": _("Auto light/dark, in light mode"),
-    "Auto light/dark, in dark mode": _("Auto light/dark, in dark mode"),
-    "Skip to content": _("Skip to content"),
-    "On this page": _("On this page"),
-    "Back to top": _("Back to top"),
-    "Made with": _("Made with"),
-    "Home": _("Home"),
-}
+THEME = [
+    N_("Toggle site navigation sidebar"),
+    N_("Toggle table of contents sidebar"),
+    N_("Toggle Light / Dark / Auto color theme"),
+    N_("Light mode"),
+    N_("Dark mode"),
+    N_("Auto light/dark, in light mode"),
+    N_("Auto light/dark, in dark mode"),
+    N_("Skip to content"),
+    N_("On this page"),
+    N_("Back to top"),
+    N_("Made with"),
+    N_("Home"),
+]
 
 
 def _said(ours: str, found: re.Match) -> str:
@@ -96,24 +95,23 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8").replace(f' lang="{language}"', html_language(), 1)
-        for english, ours in THEME.items():
+        for english in THEME:
             place = rf'(?<=[>"])(\s*){re.escape(english)}(\s*)(?=[<"])'
-            text = re.sub(place, partial(_said, escape(ours)), text)
+            text = re.sub(place, partial(_said, escape(_(english))), text)
         path.write_text(text, encoding="utf-8")
 
 
 def name_languages(app: Sphinx, page: str, template: str, context: dict[str, object], doctree: object) -> None:
     """The same page in the other languages: for readers, and for whoever searches."""
-    up = "../" * (page.count("/") + bool(home))
-    folders = {code: "" if code == SOURCE else f"{code}/" for code in [SOURCE, *translations.languages()]}
+    up = "../" * (page.count("/") + bool(folder()))
+    folders = {code: folder(code) for code in [SOURCE, *translations.languages()]}
     context["languages"] = [
-        (code, translations.own_name(code), f"{up}{folder}{page}.html", code == language)
-        for code, folder in folders.items()
+        (code, translations.own_name(code), f"{up}{where}{page}.html", code == language)
+        for code, where in folders.items()
     ]
     links = [*folders.items(), ("x-default", "")]
     context["metatags"] = str(context.get("metatags", "")) + "".join(
-        f'<link rel="alternate" hreflang="{code}" href="{pitfalls.SITE}{folder}{page}.html">\n'
-        for code, folder in links
+        f'<link rel="alternate" hreflang="{code}" href="{pitfalls.SITE}{where}{page}.html">\n' for code, where in links
     )
 
 

@@ -6,6 +6,8 @@ Messages stand in the code in English, whole, with named placeholders, and are l
     ngettext("{n} row is cut off.", "{n} rows are cut off.", 3)
     LEGEND = {"end": N_("end token")}         # marked for translation here …
     _(LEGEND["end"])                          # … and looked up here
+    CUT = nN_("{n} row", "{n} rows")          # the same where the words depend on a number
+    counted(CUT, 3)
 
 `tools/translations.py` collects them; `translations/` holds what translators make of them.
 """
@@ -70,8 +72,15 @@ def languages() -> list[str]:
     return [SOURCE, *sorted(path.parts[-3] for path in _folder().glob("*/LC_MESSAGES/pitfalls.mo"))]
 
 
-def right_to_left() -> bool:
-    return re.split("[-_]", language())[0] in FROM_RIGHT_TO_LEFT
+def right_to_left(code: str | None = None) -> bool:
+    """Whether a language, such as "ar", is written that way; without a code, the chosen one."""
+    return re.split("[-_]", code or language())[0] in FROM_RIGHT_TO_LEFT
+
+
+def folder(code: str | None = None) -> str:
+    """Where the pages of a language stand on the site; without a code, those of the chosen one. English is the root."""
+    code = code or language()
+    return "" if code == SOURCE else f"{code}/"
 
 
 def html_language() -> str:
@@ -79,6 +88,11 @@ def html_language() -> str:
     if language() == SOURCE:
         return ""
     return f' lang="{language()}"' + (' dir="rtl"' if right_to_left() else "")
+
+
+def html_code() -> str:
+    """The attribute of an HTML element that holds code among such text, with a space before it, where it needs one."""
+    return ' dir="ltr"' if right_to_left() else ""
 
 
 def isolated(text: str) -> str:
@@ -128,6 +142,16 @@ def ngettext(one: str, many: str, n: int, /, **values: object) -> str:
 def N_(message: str) -> str:
     """Marks a message that `_` looks up later: one in a constant, which is made before a language is chosen."""
     return message
+
+
+def nN_(one: str, many: str) -> tuple[str, str]:
+    """Marks a message that `counted` looks up later, as `N_` does for `_`."""
+    return one, many
+
+
+def counted(forms: tuple[str, str], n: int, /, **values: object) -> str:
+    """As `ngettext`, of a message that `nN_` has marked."""
+    return ngettext(*forms, n, **values)
 
 
 def _folder() -> Path:

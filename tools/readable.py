@@ -20,9 +20,9 @@ Translate = Callable[[str], str]  # of one unit; one that returns it as it is ca
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 CODE_SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
 ADDRESS = re.compile(r"(?<=\]\()[^)\s]+(?=\))|<https?://[^>]+>")
-DIRECTIVE = re.compile(
+DIRECTIVE = re.compile(  # lines of MyST, which no one reads
     r"\A---\n.*\n---$|^(?::::.*|\{[.#][^}]*\}|:\w+:.*)$", flags=re.MULTILINE
-)  # lines of MyST, which no one reads
+)
 ALT = re.compile(r'(?<= alt=")[^"]+')
 CAPTION = re.compile(r"(?<=^:caption: ).+$", flags=re.MULTILINE)
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.DOTALL)

@@ -18,7 +18,7 @@ from sphinx.cmd.build import build_main
 from pitfalls.inspector import catalogue
 from pitfalls.inspector.rule import Rule
 from pitfalls.inspector.rules import RULES
-from pitfalls.language import SOURCE, _
+from pitfalls.language import SOURCE, _, folder
 from tools import translations
 from tools.fork import ROOT
 from tools.lessons import LESSONS, RESULTS, code_cells, hides_source, read
@@ -58,7 +58,7 @@ def assemble(locale: str) -> None:
 
 
 def lessons_in(locale: str) -> list[Path]:
-    return LESSONS if locale == SOURCE else [path.parent / locale / path.name for path in LESSONS]
+    return [translations.place(locale, path) for path in LESSONS]
 
 
 def title(path: Path) -> str:
@@ -168,7 +168,7 @@ def build_in(locale: str) -> int:
     shutil.rmtree(DOCS / locale, ignore_errors=True)
     with translations.speaking(locale):
         assemble(locale)
-        doctrees, target = DOCS.with_name("doctrees") / locale, SITE if locale == SOURCE else SITE / locale
+        doctrees, target = DOCS.with_name("doctrees") / locale, SITE / folder(locale)
         options = ["-q", "-E", "-W", "--keep-going", "-j", "auto", "-c", str(ROOT / "docs"), "-d", str(doctrees)]
         return build_main([*options, str(DOCS / locale), str(target)])
 

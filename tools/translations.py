@@ -29,7 +29,7 @@ from babel.messages.pofile import read_po, write_po
 from nbclient.exceptions import CellExecutionError
 
 from pitfalls import SITE
-from pitfalls.language import END, FROM_LEFT, FROM_RIGHT_TO_LEFT, SOURCE, language
+from pitfalls.language import END, FROM_LEFT, SOURCE, folder, language, right_to_left
 from tools import lessons, readable
 from tools.fork import ROOT
 from tools.readable import ADDRESS, CODE_SPAN, PLACEHOLDER, Translate, shown
@@ -37,7 +37,9 @@ from tools.readable import ADDRESS, CODE_SPAN, PLACEHOLDER, Translate, shown
 FOLDER = ROOT / "translations"
 CATALOGUES = ROOT / "pitfalls" / "locale"
 PAGES = [ROOT / "README.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+NAMES = [*(path.stem for path in lessons.LESSONS), "pitfalls", "pages"]  # of a language's PO files
+OUTSIDE = [ROOT / "tools" / "lessons.py", ROOT / "tools" / "site.py", ROOT / "docs" / "conf.py"]  # speak as the package
+KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2), "nN_": (1, 2)}
 UNSAID = re.compile(rb'^(?:"(?!Language: |Plural-|MIME|Content-)[A-Z][\w-]+: |#).*\n', flags=re.MULTILINE)
 SWITCH = re.compile(rf"^{readable.LANGUAGES} .*$", flags=re.MULTILINE)
 ALIGNED = '<span style="display:block;text-align:right">'
@@ -97,7 +99,7 @@ def _of_package() -> Iterator[tuple[str | tuple[str, str], str]]:
     """The package's own messages, and the docstrings that it shows: stories of rules, first lines of exercises."""
     package = ROOT / "pitfalls"
     found = list(extract_from_dir(package, [("**.py", "python")], keywords=KEYWORDS, comment_tags=()))
-    for tool in (ROOT / "tools" / "lessons.py", ROOT / "tools" / "site.py", ROOT / "docs" / "conf.py"):
+    for tool in OUTSIDE:
         found += [(f"../{tool.relative_to(ROOT)}", *rest) for rest in extract_from_file("python", tool, KEYWORDS)]
     for name, _, message, *_ in found:
         yield message, name.removeprefix("../") if name.startswith("..") else f"pitfalls/{name}"
@@ -154,6 +156,11 @@ def table(locale: str, catalogs: dict[str, Catalog]) -> str:
     return "\n".join(lines)
 
 
+def catalogue(locale: str) -> Path:
+    """The file from which the package speaks a language."""
+    return CATALOGUES / locale / "LC_MESSAGES" / "pitfalls.mo"
+
+
 def compile_package(locale: str) -> bytes:
     """The package's catalogue in the form that gettext reads; the same bytes whenever it is made."""
     text, catalog = io.BytesIO(), read(locale, "pitfalls")
@@ -201,7 +208,8 @@ def faults(message: Message, plural: str = "(n != 1)") -> list[str]:
 def _compared(source: str, said: str, optional: str = "") -> list[str]:
     found = []
     for kind, pattern in KEPT.items():
-        before, after = (Counter(_bare(match[0]) for match in pattern.finditer(text)) for text in (source, said))
+        same = bare if kind == "placeholder" else str
+        before, after = (Counter(same(match[0]) for match in pattern.finditer(text)) for text in (source, said))
         if optional in before and optional not in after:
             del before[optional]
         if before != after:
@@ -214,12 +222,17 @@ def _compared(source: str, said: str, optional: str = "") -> list[str]:
     return found + [f"a sign that does not belong here: {sign!r} in {said!r}" for sign in UNWANTED.findall(said)]
 
 
-def _bare(text: str) -> str:
-    """A placeholder without the strings in it, which may be translated too."""
-    return re.sub(r"""(["']).*?\1""", "''", text) if text.startswith("{") else text
+def bare(text: str) -> str:
+    """A text whose placeholders have lost the strings in them, which may be translated too."""
+    return PLACEHOLDER.sub(lambda found: re.sub(r"""(["']).*?\1""", "''", found[0]), text)
 
 
 # What is built of it
+
+
+def place(locale: str, path: Path) -> Path:
+    """Where a lesson stands in a language: the English one is `path` itself."""
+    return path.parent / folder(locale) / path.name
 
 
 def lesson(locale: str, path: Path) -> nbformat.NotebookNode:
@@ -241,10 +254,10 @@ def lesson(locale: str, path: Path) -> nbformat.NotebookNode:
         "where the language is chosen: after the lesson has looked at the package's version"
     )
     setup.source = setup.source.replace("\nMODEL, ", f'\npitfalls.language("{locale}")\nMODEL, ', 1)
-    if locale.partition("-")[0] in FROM_RIGHT_TO_LEFT:  # older versions neither join letters nor order them
+    if right_to_left(locale):  # older versions neither join letters nor order them
         setup.source = setup.source.replace('"torch==', '"matplotlib>=3.11" "torch==', 1)
     notebook.metadata.pop("readable", None)
-    notebook.metadata["catalogue"] = hashlib.sha256(compile_package(locale)).hexdigest()[:16]  # what its outputs say
+    notebook.metadata["catalogue"] = hashlib.sha256(catalogue(locale).read_bytes()).hexdigest()[:16]  # for its outputs
     return notebook
 
 
@@ -263,7 +276,7 @@ def page(locale: str, text: str, translate: Translate, strings: set[str] = froze
     text = readable.markdown(text, translate, strings)
     text = re.sub(r"(blob/main/notebooks/|\]\(notebooks/)(?=\d\d_)", rf"\1{locale}/", text)
     text = text.replace(SITE, f"{SITE}{locale}/")
-    return _isolated(text) if locale.partition("-")[0] in FROM_RIGHT_TO_LEFT else text
+    return _isolated(text) if right_to_left(locale) else text
 
 
 def _isolated(text: str) -> str:
@@ -278,7 +291,7 @@ def _isolate(span: re.Match) -> str:
 
 def _directed(locale: str, text: str) -> str:
     """From right to left, for all that show Markdown; and each paragraph for JupyterLab, which puts it at the left."""
-    if locale.partition("-")[0] not in FROM_RIGHT_TO_LEFT:
+    if not right_to_left(locale):
         return text
     for piece in sorted(readable.paragraphs(text), reverse=True):
         text = f"{text[: piece.start]}{ALIGNED}{piece.unit}</span>{text[piece.end :]}"
@@ -325,15 +338,14 @@ def sources(notebook: nbformat.NotebookNode) -> list[str]:
 
 def stale(locale: str, path: Path) -> bool:
     """Whether a lesson must be built again: there is none, or it isn't that of its sources."""
-    built = path.parent / locale / path.name
+    built = place(locale, path)
     return not built.exists() or sources(lessons.read(built)) != sources(lesson(locale, path))
 
 
 def build(locale: str, names: list[str]) -> int:
     """The catalogue, the README, and those lessons that are named, or have changed; how many of them stopped."""
-    target = CATALOGUES / locale / "LC_MESSAGES" / "pitfalls.mo"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(compile_package(locale))
+    catalogue(locale).parent.mkdir(parents=True, exist_ok=True)
+    catalogue(locale).write_bytes(compile_package(locale))
     (ROOT / f"README.{locale}.md").write_text(readme(locale), "utf-8")
     (ROOT / "README.md").write_text(readme(SOURCE), "utf-8")
     stopped = 0
@@ -350,7 +362,7 @@ def build(locale: str, names: list[str]) -> int:
 
 def run(locale: str, path: Path) -> None:
     """Build one lesson, run it and save it; what varies from run to run stays as it was saved before."""
-    notebook, built = lesson(locale, path), path.parent / locale / path.name
+    notebook, built = lesson(locale, path), place(locale, path)
     built.parent.mkdir(exist_ok=True)
     saved = {cell.source: cell.outputs for cell in lessons.code_cells(lessons.read(built))} if built.exists() else {}
     for cell in lessons.code_cells(notebook):

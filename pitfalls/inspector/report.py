@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pitfalls import SITE
-from pitfalls.language import N_, SOURCE, _, directed, html_language, language, right_to_left
+from pitfalls.language import N_, _, directed, folder, html_code, html_language, right_to_left
 
 SEVERITIES = (N_("error"), N_("warning"), N_("note"))  # it raises or can't be right; the text suffers; worth knowing
 COLOURS = {"error": "31", "warning": "33", "note": "36"}  # ANSI: red, yellow, cyan
@@ -34,7 +34,7 @@ class Finding:
     @property
     def link(self) -> str:
         """The page of its rule: why, the mistake, the fix, the lesson."""
-        return f"{_site()}rules/{self.rule}.html"
+        return f"{SITE}{folder()}rules/{self.rule}.html"
 
     def as_dict(self) -> dict[str, str]:
         return {**vars(self), "link": self.link}
@@ -42,12 +42,7 @@ class Finding:
 
 def lesson_link(lesson: str) -> str:
     """Where a reader without a copy of the course finds the lesson."""
-    return f"{_site()}lessons/{lesson}.html"
-
-
-def _site() -> str:
-    """The pages in the chosen language."""
-    return SITE if language() == SOURCE else f"{SITE}{language()}/"
+    return f"{SITE}{folder()}lessons/{lesson}.html"
 
 
 class Report:
@@ -121,8 +116,7 @@ def _html_row(finding: Finding) -> str:
     name = f"<b>{html.escape(finding.rule)}</b><br><small>{_(finding.severity)}</small>"
     link = f'<a href="{html.escape(finding.link)}" target="_blank">' + _("more") + "</a>"
     code = "margin: 4px 0 0; white-space: pre-wrap; font-family: monospace; background: none"
-    direction = ' dir="ltr"' if right_to_left() else ""
-    fix = f'<pre{direction} style="{code}">{html.escape(finding.fix)}</pre>'
+    fix = f'<pre{html_code()} style="{code}">{html.escape(finding.fix)}</pre>'
     return (
         f'<tr><td style="{style}; white-space: nowrap; border-inline-start: 4px solid {BORDERS[finding.severity]}">'
         f"{name}</td>"

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from pitfalls.language import N_, _, directed, html_language, isolated, right_to_left
+from pitfalls.language import N_, _, directed, html_code, html_language, isolated
 from pitfalls.practice.tasks import SIGNS, mark, tasks
 
 COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
@@ -136,19 +136,14 @@ def named(error: BaseException) -> str:
 
 def as_code(text: str) -> str:
     """A block of code on a page, whose own style may know none."""
-    return f'<pre{_direction()} style="font-family: monospace; line-height: 1.4; background: none">{escape(text)}</pre>'
+    return f'<pre{html_code()} style="font-family: monospace; line-height: 1.4; background: none">{escape(text)}</pre>'
 
 
 def _with_code(text: str) -> str:
     """What stands between backticks, or in a line that is indented as code is, in the letters of code."""
-    code = rf'<code{_direction()} style="font-family: monospace; background: none">\1</code>'
+    code = rf'<code{html_code()} style="font-family: monospace; background: none">\1</code>'
     lines = escape(text).splitlines()
     return "\n".join(re.sub("(.+)" if line[:4] == "    " else "`([^`]+)`", code, line) for line in lines)
-
-
-def _direction() -> str:
-    """The attribute of code, which runs from left to right among words of any language."""
-    return ' dir="ltr"' if right_to_left() else ""
 
 
 def _shown(value: Any, most: int = 200) -> str:

@@ -8,46 +8,23 @@ from traitlets import Int
 from pitfalls import pictures
 from pitfalls.inspector.call import Call
 from pitfalls.inspector.rows import Row
-from pitfalls.language import N_, _, ngettext
+from pitfalls.language import N_, _, counted, nN_
 from pitfalls.pictures.drawing import Picture, short
 from pitfalls.widgets.play import Play, module, tokens
 
-
-def _used_up(n: int, budget: Any, reason: str) -> str:
-    return ngettext(
-        "max_new_tokens={budget}: {n} new tokens, stopped by {reason}.",
-        "max_new_tokens={budget}: {n} new tokens, stopped by {reason}.",
-        n,
-        budget=budget,
-        reason=reason,
-    )
-
-
-def _unused(n: int, budget: Any, reason: str, unused: Any) -> str:
-    return ngettext(
-        "max_new_tokens={budget}: {n} new tokens, {unused} of the budget unused, stopped by {reason}.",
-        "max_new_tokens={budget}: {n} new tokens, {unused} of the budget unused, stopped by {reason}.",
-        n,
-        budget=budget,
-        reason=reason,
-        unused=unused,
-    )
-
-
-def _prompt(n: int, all: Any, share: str) -> str:
-    return ngettext(
-        "{n} of {all} tokens in the output ({share}) are the prompt.",
-        "{n} of {all} tokens in the output ({share}) are the prompt.",
-        n,
-        all=all,
-        share=share,
-    )
-
-
 WORDS: dict[str, Any] = {
-    "used_up": _used_up,
-    "unused": _unused,
-    "prompt": _prompt,
+    "used_up": nN_(
+        "max_new_tokens={budget}: {n} new tokens, stopped by {reason}.",
+        "max_new_tokens={budget}: {n} new tokens, stopped by {reason}.",
+    ),
+    "unused": nN_(
+        "max_new_tokens={budget}: {n} new tokens, {unused} of the budget unused, stopped by {reason}.",
+        "max_new_tokens={budget}: {n} new tokens, {unused} of the budget unused, stopped by {reason}.",
+    ),
+    "prompt": nN_(
+        "{n} of {all} tokens in the output ({share}) are the prompt.",
+        "{n} of {all} tokens in the output ({share}) are the prompt.",
+    ),
     "row": N_("row"),
     "legend": {"prompt": N_("prompt"), "new": N_("new"), "end": N_("end token"), "dropped": N_("not generated")},
 }
@@ -81,11 +58,13 @@ class Length(Play):
     def summary(self) -> str:
         kept = self.kept()
         prompt, new = len(kept.prompt_ids), len(kept.new_ids)
+        how = {"budget": self.budget, "reason": kept.stopped_by}
         if self.budget > new:
-            ended = _unused(new, self.budget, kept.stopped_by, self.budget - new)
+            ended = counted(WORDS["unused"], new, unused=self.budget - new, **how)
         else:
-            ended = _used_up(new, self.budget, kept.stopped_by)
-        return f"{ended} {_prompt(prompt, prompt + new, f'{prompt / (prompt + new):.0%}')}"
+            ended = counted(WORDS["used_up"], new, **how)
+        share = f"{prompt / (prompt + new):.0%}"
+        return f"{ended} {counted(WORDS['prompt'], prompt, all=prompt + new, share=share)}"
 
     def figure(self) -> Picture:
         kept = self.kept()

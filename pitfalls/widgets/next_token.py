@@ -13,63 +13,29 @@ from transformers import (
 )
 
 from pitfalls import pictures
-from pitfalls.language import N_, _, ngettext
+from pitfalls.language import N_, _, counted, nN_
 from pitfalls.pictures.drawing import Picture, percent, short, token_text
 from pitfalls.widgets.play import Play, encode, module, signs
 
 SHOWN = 12  # tokens with a bar of their own
 KEPT = 300  # of which the page gets the logits; of the others it gets a histogram
 BINS = 400
-
-
-def _alone(n: int, all: str, token: str, now: str) -> str:
-    return ngettext(
-        "'{token}' gets {now}; {n} of {all} tokens can be drawn.",
-        "'{token}' gets {now}; {n} of {all} tokens can be drawn.",
-        n,
-        n=format(n, ","),
-        all=all,
-        token=token,
-        now=now,
-    )
-
-
-def _changed(n: int, all: str, token: str, now: str, own: str, settings: str) -> str:
-    return ngettext(
-        "{settings}: '{token}' gets {now} (the model alone: {own}); {n} of {all} tokens can be drawn.",
-        "{settings}: '{token}' gets {now} (the model alone: {own}); {n} of {all} tokens can be drawn.",
-        n,
-        n=format(n, ","),
-        all=all,
-        token=token,
-        now=now,
-        own=own,
-        settings=settings,
-    )
-
-
-def _about(n: int, all: str, token: str, now: str, own: str, settings: str) -> str:
-    """As `_changed`, where the page doesn't know the number to the last token."""
-    return ngettext(
-        "{settings}: '{token}' gets {now} (the model alone: {own}); about {n} of {all} tokens can be drawn.",
-        "{settings}: '{token}' gets {now} (the model alone: {own}); about {n} of {all} tokens can be drawn.",
-        n,
-        n=format(n, ","),
-        all=all,
-        token=token,
-        now=now,
-        own=own,
-        settings=settings,
-    )
-
-
 WORDS: dict[str, Any] = {
-    "alone": _alone,
-    "changed": _changed,
-    "about": _about,
+    "alone": nN_(
+        "'{token}' gets {now}; {n} of {all} tokens can be drawn.",
+        "'{token}' gets {now}; {n} of {all} tokens can be drawn.",
+    ),
+    "changed": nN_(
+        "{settings}: '{token}' gets {now} (the model alone: {own}); {n} of {all} tokens can be drawn.",
+        "{settings}: '{token}' gets {now} (the model alone: {own}); {n} of {all} tokens can be drawn.",
+    ),
+    "about": nN_(  # where the page doesn't know the number to the last token
+        "{settings}: '{token}' gets {now} (the model alone: {own}); about {n} of {all} tokens can be drawn.",
+        "{settings}: '{token}' gets {now} (the model alone: {own}); about {n} of {all} tokens can be drawn.",
+    ),
     "cut": N_("cut by {filter}"),
     "cut_all": N_("cut by the filters"),
-    "others": lambda n: ngettext("{n} others", "{n} others", n),
+    "others": nN_("{n} others", "{n} others"),
     "prompt": N_("prompt"),
     "sample": N_("sample 100"),
     "needs_notebook": N_("Another prompt is for the model to answer: for that, run this cell in a notebook."),
@@ -124,13 +90,14 @@ class NextToken(Play):
         own, scores = self.logits()[1].softmax(-1), self.scores()
         now = scores.softmax(-1)
         best = now.argmax().item()
-        kept, all = int(torch.isfinite(scores).sum()), f"{len(scores):,}"
+        kept = int(torch.isfinite(scores).sum())
         said = {"token": signs(self.tokenizer.decode([best])), "now": percent(now[best].item())}
+        said |= {"n": f"{kept:,}", "all": f"{len(scores):,}"}
         changed = {name: getattr(self, name) for name, off in self.off.items() if getattr(self, name) != off}
         if not changed:
-            return _alone(kept, all, **said)
+            return counted(WORDS["alone"], kept, **said)
         settings = ", ".join(f"{name}={value:g}" for name, value in changed.items())
-        return _changed(kept, all, own=percent(own[best].item()), settings=settings, **said)
+        return counted(WORDS["changed"], kept, own=percent(own[best].item()), settings=settings, **said)
 
     def figure(self) -> Picture:
         logits, scores = self.logits()[1], self.scores()

@@ -10,37 +10,21 @@ from traitlets import Bool, Enum, Unicode
 from pitfalls import pictures
 from pitfalls.inspector.recording import record
 from pitfalls.inspector.rows import Row
-from pitfalls.language import N_, _, ngettext
+from pitfalls.language import N_, _, counted, nN_
 from pitfalls.pictures.drawing import Picture, short, token_text, visible
 from pitfalls.widgets.play import Play, check_window, module, signs
 
 CONTINUED = 9  # new tokens of each row
 SIDES = ("left", "right")
-
-
-def _masked(n: int, side: str, rows: Any) -> str:
-    return ngettext(
-        "Padding {side}, the tokenizer's mask: {n} of {rows} rows as alone.",
-        "Padding {side}, the tokenizer's mask: {n} of {rows} rows as alone.",
-        n,
-        side=side,
-        rows=rows,
-    )
-
-
-def _unmasked(n: int, side: str, rows: Any) -> str:
-    return ngettext(
-        "Padding {side}, a mask of ones: {n} of {rows} rows as alone.",
-        "Padding {side}, a mask of ones: {n} of {rows} rows as alone.",
-        n,
-        side=side,
-        rows=rows,
-    )
-
-
 WORDS: dict[str, Any] = {
-    "masked": _masked,
-    "unmasked": _unmasked,
+    "masked": nN_(
+        "Padding {side}, the tokenizer's mask: {n} of {rows} rows as alone.",
+        "Padding {side}, the tokenizer's mask: {n} of {rows} rows as alone.",
+    ),
+    "unmasked": nN_(
+        "Padding {side}, a mask of ones: {n} of {rows} rows as alone.",
+        "Padding {side}, a mask of ones: {n} of {rows} rows as alone.",
+    ),
     "texts": N_("a text a line"),
     "side": N_("padding side"),
     "sides": {"left": N_("left"), "right": N_("right")},
@@ -122,8 +106,8 @@ class Padding(Play):
 
     def summary(self) -> str:
         rows = self.rows()
-        sentence = _masked if self.masked else _unmasked
-        return sentence(self._same(rows), _(WORDS["sides"][self.side]), len(rows))
+        forms = WORDS["masked" if self.masked else "unmasked"]
+        return counted(forms, self._same(rows), side=_(WORDS["sides"][self.side]), rows=len(rows))
 
     def figure(self) -> Picture:
         texts = (short(visible(row.new_text), 60) for row in self.rows())

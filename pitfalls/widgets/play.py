@@ -9,7 +9,6 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
-from inspect import signature
 from typing import Any
 
 import anywidget
@@ -17,7 +16,7 @@ import traitlets
 from PIL import Image
 
 from pitfalls.inspector.call import Call
-from pitfalls.language import N_, _, directed, html_language, isolated, language, right_to_left
+from pitfalls.language import N_, _, counted, directed, html_language, isolated, language, right_to_left
 from pitfalls.pictures.drawing import BAR, BAR_CHOSEN, SIGNS, STYLES, Picture, token_text
 from pitfalls.silence import silenced
 
@@ -27,19 +26,12 @@ HINT = N_("Run this cell to move the controls.")
 KINDS = {"zero": 0, "one": 1, "two": 2, "few": 3, "many": 11, "other": 100}
 
 
-class _Sample(int):
-    """A number that chooses the words, and keeps its place among them open."""
-
-    def __format__(self, format_spec: str) -> str:
-        return "{n}"
-
-
 class Play(anywidget.AnyWidget):
     """What the widgets share. JavaScript draws `data` under the values of the controls; Python asks the model.
 
     A widget has `_esm`, its module; `_data()`, all that it can show until a trait tagged `asks` changes; `summary()`,
     one sentence about its state; and `figure()`, its state as a picture. Its `words` are in the language that is chosen
-    when it is made; those that depend on a number are given as a function of `n` and of the other values.
+    when it is made; those that depend on a number are given by `nN_`.
     """
 
     data = traitlets.Dict().tag(sync=True)
@@ -109,17 +101,20 @@ class Play(anywidget.AnyWidget):
 
 
 def _open(words: Any) -> Any:
-    """Words in the chosen language, their places left to JavaScript; functions say them for each kind of number."""
+    """Words in the chosen language, their places left to JavaScript; those of `nN_` for each kind of number."""
     if isinstance(words, dict):
         return {name: _open(each) for name, each in words.items()}
     if isinstance(words, str):
-        places = {name: f"{{{name}}}" for name in re.findall(r"{(\w+)}", words)}
-        return _(words, **places)
-    if callable(words):
-        places = {name: f"{{{name}}}" for name in signature(words).parameters}
-        forms = {kind: words(**places | {"n": _Sample(n)}) for kind, n in KINDS.items()}
+        return _(words, **_places(words))
+    if isinstance(words, tuple):
+        forms = {kind: counted(words, n, **_places(words[1])) for kind, n in KINDS.items()}
         return {kind: form for kind, form in forms.items() if kind == "other" or form != forms["other"]}
     return words
+
+
+def _places(words: str) -> dict[str, str]:
+    """Each place in a sentence, as what fills it: so it stays open."""
+    return {name: f"{{{name}}}" for name in re.findall(r"{(\w+)}", words)}
 
 
 def explained(error: Exception) -> str:

@@ -9,7 +9,7 @@ import pytest
 from tools import lessons, readable, translations
 
 LANGUAGES = translations.languages()
-FILES = [(locale, name) for locale in LANGUAGES for name in translations.templates()]
+FILES = [(locale, name) for locale in LANGUAGES for name in translations.NAMES]
 LESSONS = [(locale, path) for locale in LANGUAGES for path in lessons.LESSONS]
 in_files = pytest.mark.parametrize(("locale", "name"), FILES, ids=lambda it: it)
 in_lessons = pytest.mark.parametrize(("locale", "path"), LESSONS, ids=lambda it: getattr(it, "stem", it))
@@ -22,8 +22,7 @@ def templates():
 
 def test_each_message_in_the_code_is_found(templates):
     """Babel sees none inside an f-string."""
-    tools = [lessons.ROOT / name for name in ("tools/lessons.py", "tools/site.py", "docs/conf.py")]
-    sources = [*(lessons.ROOT / "pitfalls").rglob("*.py"), *tools]
+    sources = [*(lessons.ROOT / "pitfalls").rglob("*.py"), *translations.OUTSIDE]
     lost = [
         node.args[0].value
         for path in sources
@@ -54,7 +53,7 @@ def test_code_addresses_placeholders_and_numbers_are_those_of_the_source(locale,
 
 @in_lessons
 def test_a_lesson_is_built_from_its_sources_and_has_the_outputs_of_its_code(locale, path):
-    built = path.parent / locale / path.name
+    built = translations.place(locale, path)
     assert not translations.stale(locale, path), "run `make translations`"
     notebook = lessons.read(built)
     assert notebook.metadata["outputs_of_code"] == lessons.fingerprint(notebook), "run `make translations`"
@@ -62,20 +61,16 @@ def test_a_lesson_is_built_from_its_sources_and_has_the_outputs_of_its_code(loca
 
 @in_lessons
 def test_only_comments_and_what_is_read_differs_in_code(locale, path):
-    english, other = (lessons.code_cells(lessons.read(it)) for it in (path, path.parent / locale / path.name))
+    english, other = (lessons.code_cells(lessons.read(it)) for it in (path, translations.place(locale, path)))
     setting = f'pitfalls.language("{locale}")\n'
     shown = translations.strings_shown(lessons.read(path))
     for cell, translated in zip(english, other, strict=True):
         before, strings = skeleton(cell.source)
         after, others = skeleton(translated.source.replace(setting, ""))
         assert after == before
-        changed = {one for one, two in zip(strings, others, strict=True) if bare(one) != bare(two)}
+        pairs = zip(strings, others, strict=True)
+        changed = {one for one, two in pairs if translations.bare(one) != translations.bare(two)}
         assert changed <= shown, changed - shown
-
-
-def bare(body: str) -> str:
-    """A string without those inside its placeholders, which may be labels."""
-    return readable.PLACEHOLDER.sub(lambda found: re.sub(r"""(["']).*?\1""", "''", found[0]), body)
 
 
 def skeleton(code: str) -> tuple[str, list[str]]:
@@ -93,8 +88,9 @@ def skeleton(code: str) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("locale", LANGUAGES)
 def test_the_package_speaks_from_what_is_translated(locale):
-    made = translations.CATALOGUES / locale / "LC_MESSAGES" / "pitfalls.mo"
-    assert made.read_bytes() == translations.compile_package(locale), "run `make translations`"
+    assert translations.catalogue(locale).read_bytes() == translations.compile_package(locale), (
+        "run `make translations`"
+    )
 
 
 @pytest.mark.parametrize("locale", LANGUAGES)

@@ -20,12 +20,13 @@ from nbclient import NotebookClient
 from nbmake.nb_run import NotebookRun
 
 from tools.lessons import LESSONS, REPOSITORY, ROOT, code_cells, read
+from tools.translations import place
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="builds the environment as POSIX has it"),
     pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone of the repository, to install from"),
 ]
-IN_ARABIC = [path.parent / "ar" / path.name for path in LESSONS]
+IN_ARABIC = [place("ar", path) for path in LESSONS]
 COLAB = Path(__file__).with_name("colab.txt")
 TORCH = re.compile("torch|triton|nvidia|cuda")  # and what it brings where it is not the small one for CPUs
 LIBRARIES = Path(sysconfig.get_path("purelib"))

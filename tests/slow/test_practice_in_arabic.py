@@ -7,6 +7,7 @@ import pytest
 import pitfalls
 from tests.practice.exercises import CHECK, NO_EXERCISES, WRONG, answer
 from tools.lessons import LESSONS, read
+from tools.translations import place
 
 ARABIC = re.compile("[\u0621-\u064a]")
 
@@ -14,7 +15,7 @@ ARABIC = re.compile("[\u0621-\u064a]")
 def exercises():
     """Of each: the checker's name, the stub, and the solution that is folded away below it."""
     for path in LESSONS:
-        cells = read(path.parent / "ar" / path.name).cells
+        cells = read(place("ar", path)).cells
         for n, cell in enumerate(cells):
             found = CHECK.match(cell.source.splitlines()[-1]) if cell.cell_type == "code" and cell.source else None
             if found and found[1] not in NO_EXERCISES:

@@ -41,7 +41,7 @@ def pseudo(tmp_path_factory):
                 message.string = tuple(map(marked, forms)) if isinstance(message.id, tuple) else marked(message.id)
             with (translations.FOLDER / LOCALE / f"{name}.po").open("wb") as file:
                 write_po(file, catalog, width=0)
-        made = folder / "locale" / LOCALE / "LC_MESSAGES" / "pitfalls.mo"
+        made = translations.catalogue(LOCALE)
         made.parent.mkdir(parents=True)
         made.write_bytes(translations.compile_package(LOCALE))
         yield folder

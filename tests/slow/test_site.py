@@ -196,17 +196,10 @@ def test_it_works_from_a_stick(address, home, page):
     assert page.outside == [] and page.errors == []
 
 
-def test_the_search_finds_without_a_network(home, page):
-    page.goto(f"{home.as_uri()}/index.html")
-    page.locator(".sidebar-search").fill("temperature")
-    page.locator(".sidebar-search").press("Enter")
-    page.wait_for_selector("#search-results li a[href*='05_decoding_mode']")
-    assert page.outside == []
-
-
-def test_the_search_finds_arabic_words(home, page):
-    page.goto(f"{home.as_uri()}/ar/index.html")
-    page.locator(".sidebar-search").fill("الحرارة")
+@pytest.mark.parametrize(("folder", "word"), [("", "temperature"), ("ar/", "الحرارة")], ids=["English", "Arabic"])
+def test_the_search_finds_without_a_network(folder, word, home, page):
+    page.goto(f"{home.as_uri()}/{folder}index.html")
+    page.locator(".sidebar-search").fill(word)
     page.locator(".sidebar-search").press("Enter")
     page.wait_for_selector("#search-results li a[href*='05_decoding_mode']")
     assert page.outside == []
