@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKSHOP := $(VENV)/.workshop
+PROXY := $(VENV)/lib/proxy
 
 # Waiting threads sleep instead of spinning: on a busy machine with few cores lessons run up to ten times faster.
 export OMP_WAIT_POLICY := PASSIVE
@@ -22,7 +24,14 @@ LAB_FLAGS := --allow-root $(BROWSER_FLAG)
 OVERRIDES := $(VENV)/share/jupyter/lab/settings/overrides.json
 QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: lab test test-all test-slow notebooks images translations site serve-site bench format fork
+# Where there is no network: the folder that `make workshop-offline` packed.
+ifdef STICK
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(STICK)/wheels
+endif
+
+.PHONY: lab test test-all test-slow notebooks images translations site serve-site bench format fork \
+	workshop workshop-check workshop-offline
 
 lab: $(READY)
 	$(BIN)/python -m pitfalls
@@ -38,7 +47,7 @@ test: $(READY)
 # Everything: also the browser, other models and versions, a fork, and the model downloaded again.
 test-all: test test-slow
 
-test-slow: $(READY)
+test-slow: $(READY) $(WORKSHOP)
 	$(PYTEST) tests/slow tests/inspector/test_properties.py --hypothesis-profile=thorough
 
 # Execute every lesson and write it back in a normal form; LESSON=04 does one.
@@ -58,6 +67,18 @@ site: $(READY)
 
 serve-site: site
 	$(BIN)/python -m http.server --bind=127.0.0.1 --directory=build/site
+
+# The course for a class, on this machine's address: PASSWORD=… chooses the class's password, WITH="--help" shows more.
+workshop: $(WORKSHOP)
+	$(BIN)/python workshop/start.py $(if $(PASSWORD),--password="$(PASSWORD)") $(WITH)
+
+# What is missing for it, and how many learners this machine carries.
+workshop-check: $(WORKSHOP)
+	$(BIN)/python workshop/check.py $(WITH)
+
+# All that it needs, into a folder for a stick.
+workshop-offline: $(WORKSHOP)
+	$(BIN)/python workshop/offline.py
 
 # Badges, setup cells and links for a fork: make fork REPO=owner/name
 fork: $(READY)
@@ -79,4 +100,11 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.txt
 	mkdir -p $(dir $(OVERRIDES))
 	echo '$(QUIET)' > $(OVERRIDES)
+	touch $@
+
+$(WORKSHOP): $(READY) workshop/requirements.txt workshop/proxy/package-lock.json
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r workshop/requirements.txt
+	rm -rf $(PROXY)
+	$(if $(STICK),cp -R "$(STICK)/proxy" $(PROXY),mkdir -p $(PROXY) && cp workshop/proxy/*.json $(PROXY) \
+		&& PATH="$(abspath $(BIN)):$$PATH" npm ci --silent --no-fund --no-audit --prefix $(PROXY))
 	touch $@

@@ -1,0 +1,142 @@
+"""The hub of a workshop on one machine. `start.py` sets the environment that is read here, and runs what stands beside.
+
+Of the hub itself only what a class needs is changed; everything else is JupyterHub's own documentation.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pitfalls.language import _, html_language, languages
+
+sys.path.insert(0, str(Path(__file__).parent))
+from authenticator import GROUP, ClassAuthenticator
+
+HERE = "127.0.0.1"
+ROOT = os.geteuid() == 0
+SYSTEMD = ROOT and Path("/run/systemd/system").is_dir()
+folder = Path(os.environ["WORKSHOP_FOLDER"])
+port = int(os.environ["WORKSHOP_PORT"])
+hub_port, proxy_port, board_port = port + 1, port + 2, port + 3
+own_names = {"en": "English", "ar": "العربية"}
+c = get_config()  # noqa: F821
+
+# Where things are, and what outlives a restart
+c.JupyterHub.bind_url = os.environ["WORKSHOP_ADDRESS"]
+c.JupyterHub.hub_bind_url = f"http://{HERE}:{hub_port}"
+c.JupyterHub.db_url = f"sqlite:///{folder / 'hub.sqlite'}"
+c.JupyterHub.cookie_secret_file = str(folder / "cookie_secret")
+c.JupyterHub.proxy_class = "configurable-http-proxy"
+c.ConfigurableHTTPProxy.should_start = False  # it runs beside the hub: lessons stay open while the hub starts again
+c.ConfigurableHTTPProxy.api_url = f"http://{HERE}:{proxy_port}"
+c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
+c.JupyterHub.template_vars = {
+    "direction": html_language(),
+    "how_to_log_in": _(
+        "Log in with a name of your own (small letters a–z, digits, hyphens) and the class's password. "
+        "Keep to this browser: the name belongs to it."
+    ),
+    "lessons_in": _("Your lessons"),
+}
+c.JupyterHub.log_level = "WARN"
+
+# Who
+c.JupyterHub.authenticator_class = ClassAuthenticator
+c.Authenticator.allow_all = True
+c.Authenticator.admin_users = {"instructor"}
+c.SharedPasswordAuthenticator.user_password = os.environ["WORKSHOP_PASSWORD"]
+c.SharedPasswordAuthenticator.admin_password = os.environ["WORKSHOP_INSTRUCTOR"]
+c.LocalAuthenticator.create_system_users = ROOT
+homes = ["--base-dir", os.environ["WORKSHOP_HOMES"], "--key", "HOME_MODE=0700", "--gid", GROUP]
+c.LocalAuthenticator.add_user_cmd = ["useradd", "--create-home", "--shell", "/bin/bash", *homes]
+
+
+def first_page(handler: Any) -> str:
+    """The instructor sees the class, a learner the choice of a language."""
+    user = handler.current_user
+    return "/services/board/" if user and user.admin else ""
+
+
+def form(spawner: Any) -> str:
+    """The choice of a language, with the last one chosen."""
+    last = spawner.user_options.get("language") or os.environ["PITFALLS_LANGUAGE"]
+    choices = "".join(
+        f'<div class="form-check"><label class="form-check-label" lang="{code}"><input class="form-check-input" '
+        f'type="radio" name="language" value="{code}"{" checked" if code == last else ""}> {own_names.get(code, code)}'
+        "</label></div>"
+        for code in languages()
+    )
+    told = _("The language of your lessons. You can log in again and take another: each keeps its own copy.")
+    return f"<div{html_language()}><p>{told}</p>{choices}</div>"
+
+
+def chosen(data: dict[str, list[str]]) -> dict[str, str]:
+    asked = (data.get("language") or [""])[0]
+    return {"language": asked if asked in languages() else os.environ["PITFALLS_LANGUAGE"]}
+
+
+next_start = 0.0
+
+
+async def wait_for_turn(spawner: Any) -> None:
+    """Servers start one after another, and a learner's page says that it waits.
+
+    All at once each would take as long as all of them, and nobody could begin.
+    """
+    global next_start
+    spawner.environment["PITFALLS_LANGUAGE"] = chosen({"language": [spawner.user_options.get("language", "")]})[
+        "language"
+    ]
+    now = time.monotonic()
+    next_start = max(now, next_start + 2 / (os.cpu_count() or 1))
+    await asyncio.sleep(next_start - now)
+
+
+# What each learner gets
+if not ROOT:
+    c.JupyterHub.spawner_class = "simple"
+    c.SimpleLocalProcessSpawner.home_dir_template = os.environ["WORKSHOP_HOMES"] + "/{username}"
+elif SYSTEMD:
+    c.JupyterHub.spawner_class = "jupyterhub-systemdspawner"
+    c.SystemdSpawner.disable_user_sudo = True
+c.Spawner.cmd = [sys.executable, str(Path(__file__).with_name("learner.py"))]
+c.Spawner.options_form = form
+c.Spawner.options_from_form = chosen
+c.Spawner.pre_spawn_hook = wait_for_turn
+c.Spawner.start_timeout = c.Spawner.http_timeout = 300
+c.Spawner.mem_limit = int(os.environ["WORKSHOP_KERNEL_MEMORY"]) * 2  # the server and a few kernels
+c.Spawner.cpu_limit = float(os.cpu_count() or 1)
+c.Spawner.environment = {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PITFALLS_BOARD": f"http://{HERE}:{board_port}/services/board/",
+    "JUPYTER_PATH": str(folder / "jupyter"),
+    **{
+        name: os.environ[name]
+        for name in ("PITFALLS_CACHE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "WORKSHOP_KERNEL_MEMORY")
+    },
+}
+c.JupyterHub.concurrent_spawn_limit = 0  # they take turns, see above
+c.JupyterHub.default_url = first_page
+
+# The board, and the end of servers that nobody uses
+c.JupyterHub.services = [
+    {
+        "name": "board",
+        "url": f"http://{HERE}:{board_port}",
+        "api_token": os.environ["WORKSHOP_BOARD_TOKEN"],
+        "oauth_no_confirm": True,
+    },
+    {"name": "culler", "api_token": os.environ["WORKSHOP_CULLER_TOKEN"]},
+]
+c.JupyterHub.load_roles = [
+    # a learner's server may tell the board what is done, and nothing else
+    {"name": "server", "scopes": ["users:activity!user", "access:servers!server", "access:services!service=board"]},
+    {
+        "name": "culler",
+        "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
+        "services": ["culler"],
+    },
+]

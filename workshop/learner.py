@@ -1,0 +1,80 @@
+"""What the hub starts for a learner: their own copy of the lessons, and JupyterLab on the first of them.
+
+A lesson that is there already is never touched: what a learner has done is theirs.
+"""
+
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+COURSE = Path(__file__).parents[1]
+FIRST = "01_loading.ipynb"
+IDLE = 60 * 60  # seconds: after a lunch, cells are run again from the top; a kernel left behind is memory for another
+
+
+def lessons(language: str, course: Path = COURSE) -> Path:
+    """The folder with the lessons of a language, English where there are none in it."""
+    translated = course / "notebooks" / language
+    return translated if (translated / FIRST).is_file() else course / "notebooks"
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy the lessons that are not there yet, each of them whole or not at all. Raises `OSError` on a full disk."""
+    target.mkdir(parents=True, exist_ok=True)
+    for lesson in sorted(source.glob("*.ipynb")):
+        if not (target / lesson.name).exists():
+            new = target / f".{lesson.name}.new"
+            try:
+                shutil.copyfile(lesson, new)
+                new.replace(target / lesson.name)
+            finally:
+                new.unlink(missing_ok=True)
+
+
+def limit() -> None:
+    """What no process of this learner may pass; kernels of the fork server set their own in the same way.
+
+    A cell that wants more ends in a MemoryError and its kernel goes on, where a limit on the whole would kill it.
+    """
+    memory = int(os.environ.get("WORKSHOP_KERNEL_MEMORY", 0))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    Path("/proc/self/oom_score_adj").write_text("300")  # before the hub is ended, a learner's own processes are
+
+
+def command(folder: Path, first: Path) -> list[str]:
+    return [
+        "jupyterhub-singleuser",
+        f"--ServerApp.root_dir={folder}",
+        f"--ServerApp.default_url=/lab/tree/{first}",
+        "--log-level=WARN",
+        "--KernelManager.transport=ipc",  # to a TCP port any account of the machine could listen
+        f"--MappingKernelManager.cull_idle_timeout={IDLE}",
+        "--MappingKernelManager.cull_connected=True",
+        *sys.argv[1:],
+    ]
+
+
+def main() -> None:
+    home, language = Path.home(), os.environ.get("PITFALLS_LANGUAGE", "en")
+    source = lessons(language)
+    folder = Path("lessons") / (language if source.name == language else "")
+    os.umask(0o077)
+    try:
+        copy(source, home / folder)
+    except OSError as error:  # the server starts all the same: in it they can delete something
+        print(f"{home / folder}: {error.strerror}. Free some space there, and log in again.", file=sys.stderr)
+    # not in the home, which may be full: connection files, and the sockets of kernels, whose paths have to be short
+    os.environ["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="workshop-")
+    if sys.platform == "linux":
+        limit()
+    words = command(home, folder / FIRST)
+    os.chdir(home)
+    os.execvp(words[0], words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""`make workshop-offline`: all that a workshop needs, in one folder for a stick.
+
+On the machine of the workshop, which has the same system and the same version of Python, and no network:
+
+    cp -r /media/stick/workshop-offline/course . && cd course
+    make workshop STICK=/media/stick/workshop-offline
+"""
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pitfalls.model.fetch import REQUIREMENT
+
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "build" / "workshop-offline"
+HOW = """\
+The course, packed on {system} ({machine}) with Python {python}. Without a network, on such a machine:
+
+    cp -r {name}/course . && cd course
+    make workshop STICK=…/{name}
+"""
+
+
+def main() -> None:
+    shutil.rmtree(TARGET, ignore_errors=True)
+    wheels = TARGET / "wheels"
+    wheels.mkdir(parents=True)
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", f"--dest={wheels}"]
+    built_with = ["hatchling", "hatch-fancy-pypi-readme", "editables"]
+    lists = ["-r", "requirements.txt", "-r", "workshop/requirements.txt"]
+    subprocess.run([*download, *lists, *built_with], cwd=ROOT, check=True)
+    subprocess.run([*download, "--no-deps", REQUIREMENT], cwd=ROOT, check=True)  # the model
+    shutil.copytree(Path(sys.prefix, "lib", "proxy"), TARGET / "proxy", symlinks=True)
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, files.split("\0")):
+        (TARGET / "course" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, TARGET / "course" / name)
+    facts = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
+    (TARGET / "README.txt").write_text(HOW.format(name=TARGET.name, **facts))
+    size = sum(path.stat().st_size for path in TARGET.rglob("*") if path.is_file())
+    print(f"{TARGET}: {size / 1e9:.1f} GB. Copy this folder to a stick; README.txt in it says how to go on.")
+
+
+if __name__ == "__main__":
+    main()
