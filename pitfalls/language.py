@@ -10,6 +10,8 @@ Messages stand in the code in English, whole, with named placeholders, and are l
     counted(CUT, 3)
 
 `tools/translations.py` collects them; `translations/` holds what translators make of them.
+
+Each of these gives a `Message`, which knows its source: what was said in English, without the values in it.
 """
 
 import gettext as catalogues
@@ -17,8 +19,10 @@ import os
 import re
 import string
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 SOURCE = "en"
 FROM_RIGHT_TO_LEFT = {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "nqo", "ps", "sd", "syr", "ug", "ur", "yi"}
@@ -39,6 +43,33 @@ CODE = re.compile(  # in a text from right to left
 )
 
 _chosen: str | None = None  # None: nobody has chosen yet
+
+
+class Message(str):
+    """What the package says. `source` is the same in English, and of its values holds only those that are messages.
+
+    So it never holds what a reader wrote, and may be told to others. A sum keeps the sources of its parts, and of plain
+    text between them only white space; a slice keeps the whole source.
+    """
+
+    source: str
+
+    def __new__(cls, text: str, source: str) -> "Message":
+        made = super().__new__(cls, text)
+        made.source = source
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Message, (str(self), self.source)
+
+    def __getitem__(self, part: SupportsIndex | slice) -> "Message":
+        return Message(super().__getitem__(part), self.source)
+
+    def __add__(self, other: str) -> "Message":
+        return Message(super().__add__(other), self.source + _source_of(other))
+
+    def __radd__(self, other: str) -> "Message":
+        return Message(other + str(self), _source_of(other) + self.source)
 
 
 class _Values(string.Formatter):
@@ -130,13 +161,18 @@ def directed(text: str) -> str:
 def _(message: str, /, **values: object) -> str:
     """The message in the chosen language, with its placeholders filled in."""
     told = _catalogue(language()).gettext(message) if message else ""
-    return ordered(_Values().vformat(told, (), values) if values else told)
+    if not values:
+        return Message(ordered(told), message)
+    return Message(ordered(_Values().vformat(told, (), values)), _source(message, values))
 
 
 def ngettext(one: str, many: str, n: int, /, **values: object) -> str:
-    """As `_`, where the words depend on a number, the placeholder {n}; many languages have more than two forms."""
+    """As `_`, where the words depend on a number, the placeholder {n}; many languages have more than two forms.
+
+    The source is the same for all numbers.
+    """
     told = _catalogue(language()).ngettext(one, many, n)
-    return ordered(_Values().vformat(told, (), {"n": n, **values}))
+    return Message(ordered(_Values().vformat(told, (), {"n": n, **values})), _source(many, values))
 
 
 def N_(message: str) -> str:
@@ -152,6 +188,19 @@ def nN_(one: str, many: str) -> tuple[str, str]:
 def counted(forms: tuple[str, str], n: int, /, **values: object) -> str:
     """As `ngettext`, of a message that `nN_` has marked."""
     return ngettext(*forms, n, **values)
+
+
+def _source(message: str, values: Mapping[str, object]) -> str:
+    """The message with its placeholders closed: a value may be a reader's, unless it is a message itself."""
+    parts = []
+    for text, name, _spec, conversion in string.Formatter().parse(message):
+        value = values.get(name) if name and not conversion else None
+        parts += [text, "" if name is None else value.source if isinstance(value, Message) else "…"]
+    return "".join(parts)
+
+
+def _source_of(text: str) -> str:
+    return text.source if isinstance(text, Message) else text if text.isspace() else ""
 
 
 def _folder() -> Path:

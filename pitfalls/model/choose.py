@@ -38,11 +38,16 @@ def choose_model(choice: str | None = EMBEDDED) -> "tuple[str, BitsAndBytesConfi
 
     `choice` is "SmolLM2-135M-Instruct", the embedded model, loaded as it is stored (None); or a Hub id or folder,
     loaded in 4-bit (a `BitsAndBytesConfig`) unless its checkpoint is quantized already. With the embedded model, the
-    environment variable PITFALLS_MODEL may name another one. Prints one line with versions, device and model.
+    environment variable PITFALLS_MODEL may name another one. Prints one line with versions, device and model. In a
+    workshop a line before it says what the class sees.
     In a notebook the embedded model, which loads in a second, then loads without a progress bar.
 
     Raises `ModelError` where that model can't be had or can't fit.
     """
+    if "PITFALLS_BOARD" in os.environ:  # elsewhere exercises are imported when they are asked for
+        from pitfalls.practice import class_board
+
+        class_board.join()
     chosen = os.environ.get("PITFALLS_MODEL", "").strip() if choice in (EMBEDDED, "", None) else choice
     if not chosen or chosen == EMBEDDED:
         model = fetch_model()

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from pitfalls.language import N_, _, directed, html_code, html_language, isolated
-from pitfalls.practice.tasks import SIGNS, mark, tasks
+from pitfalls.practice.tasks import SIGNS, Task, answered, tasks
 
 COLOURS = {"not yet": "#8a8a8a", "not quite": "#e69f00", "right": "#2a9d3f"}
 NOT_YET = N_("Not yet: replace the dots, and run the cell again.")
@@ -55,22 +55,31 @@ def exercise(lesson: str, title: str) -> Callable[[Callable[..., str]], Callable
 
         @wraps(check)
         def checked(*answer, **context) -> Feedback:
-            if any(is_stub(part) for part in answer):
-                return Feedback("not yet", _(NOT_YET))
-            try:
-                proved = check(*answer, **context)
-            except Hint as hint:
-                return Feedback("not quite", str(hint))
-            except Exception as error:  # an answer of a kind that nobody thought of
-                wanted = _((check.__doc__ or "").strip().splitlines()[0])
-                ended = _("Expected: {wanted} Checking yours ended in {error}.", wanted=wanted, error=named(error))
-                return Feedback("not quite", ended)
-            mark((lesson, check.__name__))
-            return Feedback("right", _("Right. {proved}", proved=proved))
+            return noted((lesson, check.__name__), _checked(check, answer, context))
 
         return checked
 
     return decorate
+
+
+def noted(task: Task, feedback: Feedback) -> Feedback:
+    """What is said of an answer, once the answer is noted."""
+    answered(task, feedback.state, feedback.text)
+    return feedback
+
+
+def _checked(check: Callable[..., str], answer: tuple, context: dict) -> Feedback:
+    if any(is_stub(part) for part in answer):
+        return Feedback("not yet", _(NOT_YET))
+    try:
+        proved = check(*answer, **context)
+    except Hint as hint:
+        return Feedback("not quite", hint.args[0])
+    except Exception as error:  # an answer of a kind that nobody thought of
+        wanted = _((check.__doc__ or "").strip().splitlines()[0])
+        ended = _("Expected: {wanted} Checking yours ended in {error}.", wanted=wanted, error=named(error))
+        return Feedback("not quite", ended)
+    return Feedback("right", _("Right. {proved}", proved=proved))
 
 
 def run(function: Callable, *arguments, **keywords) -> Any:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from IPython import get_ipython
 
 import pitfalls
-from pitfalls.language import N_, _, directed, html_language, ngettext
-from pitfalls.practice.feedback import Feedback, as_code, named
-from pitfalls.practice.tasks import mark, tasks
+from pitfalls.language import N_, Message, _, directed, html_language, ngettext
+from pitfalls.practice import class_board
+from pitfalls.practice.feedback import Feedback, as_code, named, noted
+from pitfalls.practice.tasks import tasks
 from pitfalls.silence import silenced
 
 MISTAKES = 7
@@ -146,19 +147,23 @@ class Exam:
 
         A mistake in a function that stops with an error counts as open: another one may hide it.
         """
+        return noted(KEY, self._checked(load, answer, story))
+
+    def _checked(self, load: Any, answer: Any, story: Any) -> Feedback:
         if any(function is ... for function in (load, answer, story)):
             return Feedback("not yet", _("Take the program into this cell, fix it, and run the cell again."))
         found, stopped, answers, written = _run(load, answer, story)
         open_ = [m for m in self.mistakes if m.rule in found or m.where in stopped or "load" in stopped]
-        score = {"fixed": len(self.mistakes) - len(open_), "mistakes": len(self.mistakes)}
+        counts = {"fixed": len(self.mistakes) - len(open_), "mistakes": len(self.mistakes)}
+        score = {name: Message(f"{n}", f"{n}") for name, n in counts.items()}  # a class may see how far one has come
         if open_:
             left = [(lesson_of(m), m.where) for m in open_ if m.where not in stopped]
-            lines = [_("{fixed} of {mistakes} fixed. Still open:", **score)]
-            lines += [f"  - {line}" for line in stopped.values()]
+            lines = [f"  - {line}" for line in stopped.values()]
             lines += [
                 "  - " + _("something from lesson {lesson}, in {function}", lesson=n, function=f) for n, f in left
             ]
-            return Feedback("not quite", "\n".join(lines))
+            head = _("{fixed} of {mistakes} fixed. Still open:", **score)
+            return Feedback("not quite", head + "\n" + "\n".join(lines))
         if [text.strip() for text in answers] != [text.strip() for text in written]:
             told = _(
                 "{fixed} of {mistakes} fixed, but the model wrote {written}, and came {answers}.",
@@ -170,7 +175,6 @@ class Exam:
         if "Tokyo" not in answers[0]:
             told = _("{fixed} of {mistakes} fixed, but the first answer is {answer!r}.", **score, answer=answers[0])
             return Feedback("not quite", told)
-        mark(KEY)
         return Feedback(
             "right", _("{fixed} of {mistakes}. Your program answers: {answer!r}", **score, answer=answers[0])
         )
@@ -181,7 +185,9 @@ def lesson_of(mistake: Mistake) -> int:
 
 
 def exam(seed: int | None = None) -> Exam:
-    """Draw an exam; without a seed another one each time."""
+    """Draw an exam; without a seed that of the class, in a workshop whose instructor has chosen one, or any."""
+    if seed is None:
+        seed = class_board.seed()
     seed = random.randrange(10_000) if seed is None else seed
     dice = random.Random(seed)
     return Exam(seed, [dice.choice(group) for group in dice.sample(POOL, MISTAKES)])

@@ -85,7 +85,7 @@ def _two_tensors(answer, logits, *settings) -> tuple[torch.Tensor, torch.Tensor]
                 ) from None
             if "invalid multinomial" in said or "probability tensor" in said:
                 told = _("These can't be drawn from. The best token always stays, and none is below 0.")
-                raise Hint(f"{told}\n{hint}") from None
+                raise Hint(told + "\n" + hint.args[0]) from None
             raise
     if not isinstance(result, tuple) or len(result) != 2 or not all(isinstance(part, torch.Tensor) for part in result):
         raise Hint(_("Return two tensors: `return probabilities, ids`."))

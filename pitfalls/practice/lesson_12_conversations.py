@@ -137,13 +137,14 @@ def parse_calls(answer) -> str:
         try:
             found = run(answer, said)
         except Hint as stopped:
-            raise Hint(f"{_(hint)} {stopped}\n{was}" if callable(answer) else str(stopped)) from None
+            told = stopped.args[0]
+            raise Hint(_(hint) + " " + told + "\n" + was if callable(answer) else told) from None
         if not isinstance(found, list):
             told = N_("Return a list of calls, empty where there is none. Came: {kind}.")
             raise Hint(_(told, kind=type(found).__name__))
         if found != calls:
             came = _("Came: {given}.", given=repr(found)[:200])
-            raise Hint(f"{_(hint)} {came}\n{was}")
+            raise Hint(_(hint) + " " + came + "\n" + was)
     return _(
         "All {texts} texts: with no call, one or two, broken, cut off, and with arguments as text.", texts=len(SAID)
     )

@@ -17,7 +17,7 @@ import traitlets
 
 from pitfalls.language import N_, _, directed, isolated
 from pitfalls.practice.feedback import Feedback, as_code
-from pitfalls.practice.tasks import SIGNS, mark, tasks
+from pitfalls.practice.tasks import SIGNS, answered, mark, tasks
 from pitfalls.silence import silenced
 from pitfalls.widgets.play import Play, module
 
@@ -73,8 +73,10 @@ class Prediction(Play):
     def choose(self, choice: Any) -> Feedback:
         """What a click on this choice says."""
         said = self._say(choice)
-        if said.state != "not yet" and self.answer() in self.choices:
+        chosen = said.state != "not yet" and self.answer() in self.choices
+        if chosen:  # whoever has chosen has done it
             mark(self.key)
+        answered(self.key, said.state, _(self.choices[choice]) if chosen else said.text)
         return said
 
     def _say(self, choice: Any) -> Feedback:

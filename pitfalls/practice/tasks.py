@@ -5,27 +5,32 @@
     pitfalls.practice.progress().reset()    # begin again
 
 The file is `progress.json` in the folder that the operating system keeps for a user's data, or in $PITFALLS_PROGRESS.
-It holds the names of what is done, and nothing is sent anywhere. Where it can't be written, this kernel remembers.
+It holds the names of what is done. Where it can't be written, this kernel remembers.
+Nothing is sent anywhere, but in a workshop: there the class's board is told of each answer (`class_board.py`).
 """
 
-import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
-from platformdirs import user_data_path
-
-from pitfalls.language import _, directed, html_language
+from pitfalls.language import Message, _, directed, html_language
+from pitfalls.practice import class_board, kept
 
 Task = tuple[str, str]  # (lesson, name)
 
 SIGNS = {"not yet": "○", "not quite": "✗", "right": "✓"}
 tasks: dict[Task, str] = {}  # (lesson, name): title, or question, in the order in which they were defined
 _here: set[Task] = set()  # done in this kernel
+
+
+def answered(task: Task, state: str, said: str) -> None:
+    """Note an answer: a task that is right is done, and a class's board hears of all, with the hint of a wrong one."""
+    if state == "right":
+        mark(task)
+    hint = said.source.strip() if state == "not quite" and isinstance(said, Message) else None
+    class_board.tell("/".join(task), state, hint)
 
 
 def mark(task: Task) -> None:
@@ -75,7 +80,7 @@ class Progress:
             lines = [_("{done} of {all} done", **counts), *(_line(ready, title) for ready, title in everything)]
         else:
             lines = [_("{done} of {all} done in the course", **counts), *map(_lesson, lessons, lessons.values())]
-        return directed("\n".join(lines))
+        return directed("\n".join([*lines, *class_board.notice()]))
 
     def _repr_html_(self) -> str:
         return f'<pre{html_language()} style="font-family: monospace; background: none">{escape(repr(self))}</pre>'
@@ -108,26 +113,25 @@ def progress(lesson: str | None = None) -> Progress:
     return Progress(lesson)
 
 
-def _file() -> Path:
-    chosen = os.environ.get("PITFALLS_PROGRESS")
-    return Path(chosen).expanduser() if chosen else user_data_path("pitfalls", appauthor=False) / "progress.json"
-
-
 def _read() -> set[Task]:
     try:
-        return {(lesson, name) for lesson, names in json.loads(_file().read_text()).items() for name in names}
-    except (OSError, ValueError, AttributeError, TypeError, RuntimeError):  # there is none, or it is not ours
+        return _tasks(kept.read(kept.progress_file()))
+    except RuntimeError:
+        return set()
+
+
+def _tasks(by_lesson: Any) -> set[Task]:
+    try:
+        return {(lesson, name) for lesson, names in by_lesson.items() for name in names}
+    except (AttributeError, TypeError):  # there is no file, or it is not ours
         return set()
 
 
 def _change(how: Callable[[set[Task]], set[Task]]) -> None:
-    """Read, change and replace the file, one kernel at a time, so that none sees half of it."""
-    file = _file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock"):
+    def changed(before: Any) -> dict[str, list[str]]:
         by_lesson: dict[str, list[str]] = {}
-        for lesson, name in sorted(how(_read())):
+        for lesson, name in sorted(how(_tasks(before))):
             by_lesson.setdefault(lesson, []).append(name)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(by_lesson, indent=1))
-        new.replace(file)
+        return by_lesson
+
+    kept.change(kept.progress_file(), changed)
