@@ -24,7 +24,7 @@ from tools.lessons import LESSONS, code_cells, read
 
 POLL = 10  # seconds between JupyterLab's own requests
 SAVE = 120  # and between its saves
-REQUEST = aiohttp.ClientTimeout(total=120)
+REQUEST, FOREVER = aiohttp.ClientTimeout(total=120), aiohttp.ClientTimeout(total=None)
 SPAWN, CELL = 600, 300  # seconds that a learner has patience
 ANSWERS = {
     "✗": 'pitfalls.practice.tokens_left({"nothing said": 20, "max_new_tokens=5": 5, "max_length=30": 30, "both": 5}, '
@@ -73,12 +73,14 @@ class Learner:
         jar = aiohttp.CookieJar(unsafe=True)  # the address may be a number
         self.http = aiohttp.ClientSession(cookie_jar=jar, timeout=REQUEST)
 
-    async def attempt(self, step: Coroutine) -> None:
-        """Do it; what goes wrong is counted, and the others go on."""
+    async def attempt(self, step: Coroutine) -> bool:
+        """Whether it went well; what goes wrong is counted, and the others go on."""
         try:
             await step
+            return True
         except (Fault, aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self.errors.append(f"{step.__name__}: {type(error).__name__} {error}".strip())
+            self.errors.append(f"{step.__name__}: {str(error) or type(error).__name__}")
+            return False
 
     # over HTTP
     async def ask(self, method: str, path: str, **sent: Any) -> Page:
@@ -147,7 +149,7 @@ class Learner:
         """Wait as the page does, which listens to events."""
         path = f"hub/api/users/{self.name}/server/progress"
         headers = {"X-XSRFToken": self.token(path)}
-        async with self.http.get(self.address.join(URL(path)), headers=headers, timeout=None) as answer:
+        async with self.http.get(self.address.join(URL(path)), headers=headers, timeout=FOREVER) as answer:
             async for line in answer.content:
                 event = json.loads(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
                 if event.get("failed"):
@@ -269,8 +271,9 @@ class Learner:
             await self.socket.close()
         if self.kernel:
             await self.attempt(self.api("DELETE", f"sessions/{self.kernel['id']}"))
-        await self.attempt(self.ask("DELETE", f"hub/api/users/{self.name}/server"))
-        await self.attempt(self.ask("GET", "hub/logout"))
+        if "spawn" in self.seconds:
+            await self.attempt(self.ask("DELETE", f"hub/api/users/{self.name}/server"))
+            await self.attempt(self.ask("GET", "hub/logout"))
         await self.http.close()
 
 

@@ -17,7 +17,7 @@ import os
 import socket
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,7 @@ async def stagger(learners: list[Learner], asked: argparse.Namespace) -> None:
 
     async def one(learner: Learner, wait: float) -> None:
         await asyncio.sleep(wait)
-        await learner.attempt(learner.open())
-        if not learner.errors:
+        if await learner.attempt(learner.open()):
             await learner.attempt(learner.study(slice(0, asked.cells), answer=True))
 
     apart = asked.arrive / len(learners)
@@ -112,14 +111,18 @@ async def burst(learners: list[Learner], asked: argparse.Namespace) -> None:
     """All have the lesson open, then all press run at the same moment; the rest of the lesson as ever."""
     apart = asked.arrive / len(learners)
 
-    async def come(learner: Learner, wait: float) -> None:
+    async def come(learner: Learner, wait: float) -> bool:
         await asyncio.sleep(wait)
-        await learner.attempt(learner.open())
+        return await learner.attempt(learner.open())
 
-    await asyncio.gather(*(come(learner, number * apart) for number, learner in enumerate(learners)))
-    for part in ({"cells": slice(0, BEGIN), "thinking": False}, {"cells": slice(BEGIN, asked.cells), "answer": True}):
-        ready = [learner for learner in learners if not learner.errors]
-        await asyncio.gather(*(learner.attempt(learner.study(**part)) for learner in ready))
+    async def together(steps: list[Coroutine]) -> list[Learner]:
+        went = await asyncio.gather(*steps)
+        return [learner for learner, well in zip(ready, went, strict=True) if well]
+
+    ready = learners
+    ready = await together([come(learner, number * apart) for number, learner in enumerate(ready)])
+    ready = await together([one.attempt(one.study(slice(0, BEGIN), thinking=False)) for one in ready])
+    await together([one.attempt(one.study(slice(BEGIN, asked.cells), answer=True)) for one in ready])
 
 
 # what is told of it
@@ -142,7 +145,7 @@ def summary(asked: argparse.Namespace, learners: list[Learner], total: float, al
     row["begin"] = spread(sum(seconds) for seconds in began if len(seconds) == BEGIN)
     row["first"], row["cell"] = spread(first for _, first in cells), spread(seconds for seconds, _ in cells)
     row["ratio"] = ratios(row, learners, alone) if alone else None
-    measured = [learner.memory for learner in learners if learner.memory]
+    measured = [learner.memory for learner in learners if learner.memory and learner.finished]
     row["private"], row["shared"] = map(statistics.mean, zip(*measured, strict=True)) if measured else (None, None)
     row["total"] = None if asked.elsewhere else total
     row["errors"] = sum(len(learner.errors) for learner in learners)
@@ -195,7 +198,10 @@ def fit(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
         "total": [(row["learners"], row["total"]) for row in measured],
         "cell": [(row["learners"], row["cell"][1]) for row in apart],
     }
-    return {name: tuple(statistics.linear_regression(*zip(*values, strict=True))) for name, values in points.items()}
+    return {
+        name: tuple(statistics.linear_regression([count for count, _ in values], [value for _, value in values]))
+        for name, values in points.items()
+    }
 
 
 def record(row: dict[str, Any], file: Path = RECORD) -> None:
@@ -244,6 +250,8 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(given)
     if asked.learners < 1 or asked.cells < BEGIN:
         parser.error(f"at least one learner and {BEGIN} cells")
+    if not asked.address.startswith(("http://", "https://")):
+        parser.error("the hub's address begins with http:// or https://")
     if not asked.elsewhere and not on_this_machine(URL(asked.address).host or ""):
         parser.error(f"{asked.address} is not this machine. This makes load: for a hub of yours, add --elsewhere")
     return asked
