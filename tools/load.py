@@ -137,7 +137,8 @@ def spread(values: Iterable[float | None]) -> list[float] | None:
 
 def summary(asked: argparse.Namespace, learners: list[Learner], total: float, alone: dict | None) -> dict[str, Any]:
     """The row of a run, as `workshop/load.json` keeps it."""
-    cells = [cell for learner in learners for cell in learner.cells.values()]
+    first = BEGIN if asked.burst else 0  # what all began at once is told apart
+    cells = [cell for learner in learners for cell in list(learner.cells.values())[first:]]
     began = [[cell[0] for cell in list(learner.cells.values())[:BEGIN]] for learner in learners]
     row: dict[str, Any] = {name: getattr(asked, name) for name in ("lesson", "cells", "thinking", "arrive", "burst")}
     row |= {"learners": len(learners), "cores": os.cpu_count(), "memory": psutil.virtual_memory().total / 1e9}
@@ -155,12 +156,14 @@ def summary(asked: argparse.Namespace, learners: list[Learner], total: float, al
 
 def ratios(row: dict, learners: list[Learner], alone: dict) -> list[float] | None:
     """To one learner alone: the median over the cells, each against itself, and the 95th percentile."""
-    single = {name: cell[0] for name, cell in alone["learners"][0]["cells"].items()}
+    first = BEGIN if row["burst"] else 0
+    single = {name: cell[0] for name, cell in list(alone["learners"][0]["cells"].items())[first:]}
     by_cell = {name: [it.cells[name][0] for it in learners if name in it.cells] for name in single}
     each = [statistics.median(seconds) / single[name] for name, seconds in by_cell.items() if seconds]
     if not each or not row["cell"]:
         return None
-    return [round(statistics.median(each), 2), round(row["cell"][1] / alone["row"]["cell"][1], 2)]
+    _, high, _ = spread(single.values()) or [0.0, 0.0, 0.0]
+    return [round(statistics.median(each), 2), round(row["cell"][1] / high, 2)]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -183,25 +186,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     }
     lines += [line(title, (told(row[name]) for row in rows)) for name, title in (spreads | plain).items()]
     return "\n".join(lines + [line(name, (str(row[name]) for row in rows)) for name in ("errors", "lost")])
-
-
-def fit(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Straight lines over the number of learners, as (slope, intercept): GB of their own, GB in all, seconds of a cell.
-
-    `private` is the sum over learners, `total` what the machine gave, `cell` the 95th percentile. Runs in which all
-    pressed at once are for memory only. Raises `statistics.StatisticsError` for fewer than two sizes of a class.
-    """
-    measured = [row for row in rows if row["total"] is not None and row["private"] is not None]
-    apart = [row for row in rows if not row["burst"] and row["cell"]]
-    points = {
-        "private": [(row["learners"], row["private"] * row["learners"]) for row in measured],
-        "total": [(row["learners"], row["total"]) for row in measured],
-        "cell": [(row["learners"], row["cell"][1]) for row in apart],
-    }
-    return {
-        name: tuple(statistics.linear_regression([count for count, _ in values], [value for _, value in values]))
-        for name, values in points.items()
-    }
 
 
 def record(row: dict[str, Any], file: Path = RECORD) -> None:

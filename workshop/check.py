@@ -32,8 +32,8 @@ def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
     Of the rows, each a class that was played, a straight line through the memory; and of the largest class without an
     error, whose cells took at most twice as long as alone, its learners for each core.
     """
-    line = statistics.linear_regression([row["learners"] for row in rows], [row["memory_gb"] for row in rows])
-    fine = [row for row in rows if row["p95_ratio"] <= 2 and not row["errors"] and not row["lost"]]
+    line = statistics.linear_regression([row["learners"] for row in rows], [row["total"] for row in rows])
+    fine = [row for row in rows if row["ratio"] and row["ratio"][1] <= 2 and not row["errors"] and not row["lost"]]
     per_core = max(row["learners"] / row["cores"] for row in fine)
     return {"base_gb": line.intercept, "learner_gb": line.slope, "learners_per_core": per_core}
 
@@ -100,7 +100,7 @@ def disk(asked: argparse.Namespace) -> Iterator[Check]:
 
 
 def capacity(asked: argparse.Namespace) -> Iterator[Check]:
-    measured = fit(json.loads(MEASURED.read_text())["rows"])
+    measured = fit(json.loads(MEASURED.read_text()))
     memory, cores = psutil.virtual_memory().available / 1e9, len(os.sched_getaffinity(0))
     most, limit = carried(measured, memory, cores)
     told = (

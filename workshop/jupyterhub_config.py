@@ -13,7 +13,7 @@ from typing import Any
 from pitfalls.language import _, html_language, languages
 
 sys.path.insert(0, str(Path(__file__).parent))
-from authenticator import GROUP, ClassAuthenticator
+from authenticator import GROUP, ClassAuthenticator, WithAccounts
 
 HERE = "127.0.0.1"
 ROOT = os.geteuid() == 0
@@ -44,7 +44,7 @@ c.JupyterHub.template_vars = {
 c.JupyterHub.log_level = "WARN"
 
 # Who
-c.JupyterHub.authenticator_class = ClassAuthenticator
+c.JupyterHub.authenticator_class = WithAccounts if ROOT else ClassAuthenticator
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"instructor"}
 c.SharedPasswordAuthenticator.user_password = os.environ["WORKSHOP_PASSWORD"]
