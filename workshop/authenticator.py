@@ -25,6 +25,8 @@ class ClassAuthenticator(SharedPasswordAuthenticator):
     """
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> dict[str, Any] | None:
+        if not data["password"].isascii():  # as no password here is: the comparison knows no others
+            return None
         found = await super().authenticate(handler, data)
         if found is None or found["admin"]:
             return found

@@ -27,8 +27,8 @@ c = get_config()  # noqa: F821
 # Where things are, and what outlives a restart
 c.JupyterHub.bind_url = os.environ["WORKSHOP_ADDRESS"]
 c.JupyterHub.hub_bind_url = f"http://{HERE}:{hub_port}"
-c.JupyterHub.db_url = f"sqlite:///{folder / 'hub.sqlite'}"
-c.JupyterHub.cookie_secret_file = str(folder / "cookie_secret")
+c.JupyterHub.db_url = f"sqlite:///{folder / 'data' / 'hub.sqlite'}"
+c.JupyterHub.cookie_secret_file = str(folder / "data" / "cookie_secret")
 c.JupyterHub.proxy_class = "configurable-http-proxy"
 c.ConfigurableHTTPProxy.should_start = False  # it runs beside the hub: lessons stay open while the hub starts again
 c.ConfigurableHTTPProxy.api_url = f"http://{HERE}:{proxy_port}"
@@ -115,7 +115,13 @@ c.Spawner.environment = {
     "JUPYTER_PATH": str(folder / "jupyter"),
     **{
         name: os.environ[name]
-        for name in ("PITFALLS_CACHE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "WORKSHOP_KERNEL_MEMORY")
+        for name in (
+            "PITFALLS_CACHE",
+            "OMP_NUM_THREADS",
+            "OMP_WAIT_POLICY",
+            "WORKSHOP_KERNEL_MEMORY",
+            "WORKSHOP_PROCESSES",
+        )
     },
 }
 c.JupyterHub.concurrent_spawn_limit = 0  # they take turns, see above

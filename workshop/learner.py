@@ -42,6 +42,9 @@ def limit() -> None:
     memory = int(os.environ.get("WORKSHOP_KERNEL_MEMORY", 0))
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    processes = int(os.environ.get("WORKSHOP_PROCESSES", 0))
+    if processes:
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
     Path("/proc/self/oom_score_adj").write_text("300")  # before the hub is ended, a learner's own processes are
 
 

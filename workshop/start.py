@@ -30,6 +30,8 @@ WORKSHOP = Path(__file__).parent
 ROOT = os.geteuid() == 0
 HERE = "127.0.0.1"
 GROUP = "workshop"
+KEPT = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TMPDIR", "USER"]
+PROCESSES = 500  # with their threads, of one account: a lesson's kernel has about a dozen
 
 
 @dataclass
@@ -72,12 +74,15 @@ def arguments() -> argparse.Namespace:
     asked.add_argument("--memory", type=float, default=1.5, help="GB that a kernel may take (1.5)")
     asked.add_argument("--ssl-key", type=Path, help="the key of a certificate: the address is then https")
     asked.add_argument("--ssl-cert", type=Path, help="the certificate")
-    return asked.parse_args()
+    given = asked.parse_args()
+    if given.password and not (given.password.isascii() and len(given.password) >= 8):
+        asked.error("a password has at least 8 letters, digits and signs, none of them beyond ASCII")
+    return given
 
 
 def kept(folder: Path, password: str | None) -> dict[str, str]:
     """Passwords and tokens of this workshop: made once, the same after a restart."""
-    file = folder / "secrets.json"
+    file = folder / "data" / "secrets.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     fresh = {
         "WORKSHOP_PASSWORD": speakable(3),
@@ -108,10 +113,8 @@ def threads(learners: int) -> int:
 def programs(asked: argparse.Namespace, secret: dict[str, str]) -> list[Program]:
     """What runs, with what each may know: learners' kernels are forked from one that knows no secret."""
     python, port = sys.executable, asked.port
-    plain = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "WORKSHOP", "CONFIGPROXY"))
-    }
-    plain |= {
+    # of this account's environment no more than this: kernels can read that of the process they are forked from
+    plain = {name: os.environ[name] for name in KEPT if name in os.environ} | {
         "PATH": f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PITFALLS_CACHE": str(asked.folder / "model"),
         "PITFALLS_LANGUAGE": asked.language,
@@ -125,6 +128,7 @@ def programs(asked: argparse.Namespace, secret: dict[str, str]) -> list[Program]
         "WORKSHOP_PORT": str(port),
         "WORKSHOP_ADDRESS": f"{'https' if asked.ssl_cert else 'http'}://{asked.ip}:{port}",
         "WORKSHOP_KERNEL_MEMORY": str(int(asked.memory * 1e9)),
+        "WORKSHOP_PROCESSES": str(PROCESSES if ROOT else 0),  # of an account, which learners without root share
     }  # fmt: skip
     board = plain | hub_api | {
         "JUPYTERHUB_API_TOKEN": secret["WORKSHOP_BOARD_TOKEN"],
@@ -148,7 +152,7 @@ def programs(asked: argparse.Namespace, secret: dict[str, str]) -> list[Program]
         Program("forking", [python, str(WORKSHOP / "forking.py"), str(socket_of(asked))], plain),
         Program("proxy", proxy, plain | {"CONFIGPROXY_AUTH_TOKEN": secret["CONFIGPROXY_AUTH_TOKEN"]}),
         Program("hub", [python, "-m", "jupyterhub", "-f", str(WORKSHOP / "jupyterhub_config.py")], hub),
-        Program("board", [python, str(WORKSHOP / "board.py"), str(asked.folder / "board.sqlite")], board),
+        Program("board", [python, str(WORKSHOP / "board.py"), str(asked.folder / "data" / "board.sqlite")], board),
         Program(
             "culler",
             [
@@ -176,9 +180,9 @@ def prepare(asked: argparse.Namespace) -> None:
     """
     asked.homes = asked.homes or (Path("/home") if ROOT else asked.folder / "homes")
     socket_of(asked).unlink(missing_ok=True)  # of a workshop before
-    for name in ("", "run", "log", "jupyter"):
+    for name in ("", "run", "jupyter", "log", "data"):
         (asked.folder / name).mkdir(parents=True, exist_ok=True)
-        (asked.folder / name).chmod(0o700 if name == "log" else 0o755)
+        (asked.folder / name).chmod(0o700 if name in ("log", "data") else 0o755)
     try:
         pitfalls.fetch_model()
         pitfalls.fetch_gguf()  # for lesson 13
