@@ -36,8 +36,10 @@ from typing import Any
 SILENCE = 5.0  # seconds in which a client must have said what it wants
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 LONGEST = 1 << 20  # bytes of a request
+MOST = 50  # connections of one account
 IMPORTED = (
     "ipykernel.zmqshell",  # first: by it tqdm knows a notebook
+    "ipykernel.debugger",
     "ipywidgets", "IPython.core.completerlib", "jedi", "accelerate", "anywidget", "bitsandbytes", "fastapi",
     "matplotlib.font_manager", "openai", "transformers",
 )  # fmt: skip
@@ -65,6 +67,7 @@ def warmed() -> Warm:
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's word on how this very process was started
             "TOKENIZERS_PARALLELISM": "false",
         }
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME", "MPLCONFIGDIR", "IPYTHONDIR"):
@@ -136,18 +139,25 @@ class Client:
     """A connection: at first its request is still to come, then it is as good as the kernel."""
 
     socket: socket.socket
+    process: int
+    uid: int
+    gid: int
     until: float
     data: bytes = b""
     files: list[int] = field(default_factory=list)
     pid: int = 0
     pidfd: int = -1
 
+    def release(self) -> None:
+        """Close the files that came with the request: the kernel has them."""
+        while self.files:
+            os.close(self.files.pop())
+
     def close(self) -> None:
-        for file in self.files:
-            os.close(file)
+        self.release()
         if self.pidfd >= 0:
             os.close(self.pidfd)
-        self.files, self.pidfd = [], -1
+            self.pidfd = -1
         self.socket.close()
 
 
@@ -205,7 +215,11 @@ class ForkServer:
             time.sleep(0.01)
             return
         connection.setblocking(False)
-        client = Client(connection, time.monotonic() + SILENCE)
+        client = Client(connection, *credentials(connection), until=time.monotonic() + SILENCE)
+        of_account = sum(other.uid == client.uid for other in self.clients)
+        if os.geteuid() not in (0, client.uid) or of_account >= MOST and client.uid != os.geteuid():
+            client.close()
+            return
         self.clients.add(client)
         self.selector.register(connection, selectors.EVENT_READ, client)
 
@@ -222,7 +236,7 @@ class ForkServer:
             return checked(client)
         except BlockingIOError:
             return None
-        except (OSError, ValueError, TypeError, KeyError):
+        except Exception:  # whatever somebody sends, the others' kernels are not to suffer for it
             self.forget(client)
             return None
 
@@ -231,21 +245,29 @@ class ForkServer:
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            pid = os.fork()
+            client.pid = os.fork()
         except OSError as error:
-            print(f"No kernel could be forked: {error}", file=sys.stderr)
-            self.forget(client)
-            return False
-        if pid == 0:
+            return self.given_up(client, error)
+        if client.pid == 0:
             client.files = []  # they are the request's now
             self.close()
             return True
-        client.pid, client.pidfd, client.until = pid, os.pidfd_open(pid), float("inf")
-        for file in client.files:
-            os.close(file)
-        client.files = []
+        try:
+            client.pidfd = os.pidfd_open(client.pid)
+        except OSError as error:
+            return self.given_up(client, error)
+        client.until = float("inf")
+        client.release()
         self.selector.register(client.pidfd, selectors.EVENT_READ, client)
-        tell(client, {"pid": pid})
+        tell(client, {"pid": client.pid})
+        return False
+
+    def given_up(self, client: Client, error: OSError) -> bool:
+        print(f"No kernel could be forked: {error}", file=sys.stderr)
+        if client.pid:
+            killed(client.pid, signal.SIGKILL)
+            os.waitpid(client.pid, 0)
+        self.forget(client)
         return False
 
     def ended(self, client: Client) -> None:
@@ -291,17 +313,21 @@ class ForkServer:
             client.close()
 
 
+def credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """The process, the account and the group that have connected, as the operating system knows them."""
+    process, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return process, uid, gid
+
+
 def checked(client: Client) -> Request:
-    """Raises `ValueError`, `TypeError` or `KeyError` for what is no request, or who may not ask."""
-    credentials = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    peer, uid, gid = struct.unpack("3i", credentials)
-    if os.geteuid() not in (0, uid):
-        raise ValueError(uid)
+    """Raises an exception for what is no request."""
     said = json.loads(client.data)
     argv, env, cwd, umask = (said[name] for name in ("argv", "env", "cwd", "umask"))
     if len(client.files) != 3 or not all(type(text) is str for text in [cwd, *argv, *env, *env.values()]):
         raise ValueError(said)
-    return Request(list(argv), dict(env), cwd, int(umask) & 0o777, peer, uid, gid, client.files)
+    return Request(
+        list(argv), dict(env), cwd, int(umask) & 0o777, client.process, client.uid, client.gid, [*client.files]
+    )
 
 
 def tell(client: Client, said: dict[str, int]) -> None:

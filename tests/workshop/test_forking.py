@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -116,14 +116,24 @@ def client_process(manager: KernelManager) -> psutil.Process:
     return psutil.Process(manager.provisioner.pid)
 
 
-def asked(path: Path, **changes: object) -> socket.socket:
-    """A connection on which a kernel was asked for, with files where it wants them."""
-    request = {"argv": ["--version"], "env": dict(os.environ), "cwd": "/", "umask": 0o22} | changes
+def asked(path: Path, said: dict | str) -> socket.socket:
+    """A connection on which this was said; a dictionary is what differs from a request that makes sense."""
+    if isinstance(said, dict):
+        said = json.dumps({"argv": ["--version"], "env": dict(os.environ), "cwd": "/", "umask": 0o22} | said)
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(LONG)
     connection.connect(str(path))
-    socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
+    with suppress(ConnectionError):  # refused before it was said
+        socket.send_fds(connection, [b"\n"], [0, 1, 2])
+        connection.sendall(said.encode() + b"\n")
     return connection
+
+
+def dismissed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(100) == b""
+    except ConnectionError:  # without having been heard
+        return True
 
 
 def test_the_server_has_nothing_to_complain_about(server: Path):
@@ -201,14 +211,21 @@ def test_without_a_fork_server_it_is_an_ordinary_kernel(folder: Path):
         assert told(client, "import sys; print('torch' in sys.modules)") == "False"
 
 
-def test_who_is_silent_or_talks_nonsense_stops_nobody(server: Path):
-    with closing(socket.socket(socket.AF_UNIX)) as silent, closing(asked(server, argv=7)) as nonsense:
+@pytest.mark.parametrize("nonsense", [{"argv": 7}, {"env": []}, {"umask": "x"}, {"cwd": None}, "[" * 100_000, "7"])
+def test_who_is_silent_or_talks_nonsense_stops_nobody(server: Path, nonsense: dict | str):
+    with closing(socket.socket(socket.AF_UNIX)) as silent, closing(asked(server, nonsense)) as refused:
         silent.connect(str(server))
+        assert dismissed(refused)
         with kernel(server) as (_, client):
             assert told(client, "print('here')") == "here"
-        assert nonsense.recv(100) == b""
+
+
+def test_who_stays_silent_is_sent_away(server: Path):
+    with closing(socket.socket(socket.AF_UNIX)) as silent:
         silent.settimeout(LONG)
-        assert silent.recv(100) == b""  # after a while
+        silent.connect(str(server))
+        silent.sendall(b'{"argv": ')
+        assert dismissed(silent)
 
 
 def test_kernels_survive_the_fork_server(folder: Path):
@@ -251,5 +268,5 @@ def test_a_server_without_root_serves_its_own_account_only(folder: Path):
     place.mkdir(exist_ok=True)
     os.chown(place, NOBODY, NOBODY)
     environment = {"HOME": str(place), "PITFALLS_CACHE": str(cache_folder())}
-    with server_at(place / "own.sock", environment, **AS_NOBODY) as (path, _), closing(asked(path)) as refused:
-        assert refused.recv(100) == b""
+    with server_at(place / "own.sock", environment, **AS_NOBODY) as (path, _), closing(asked(path, {})) as refused:
+        assert dismissed(refused)
