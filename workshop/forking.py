@@ -41,7 +41,7 @@ IMPORTED = (
     "ipykernel.zmqshell",  # first: by it tqdm knows a notebook
     "ipykernel.debugger",
     "ipywidgets", "IPython.core.completerlib", "jedi", "accelerate", "anywidget", "bitsandbytes", "fastapi",
-    "matplotlib.font_manager", "openai", "transformers",
+    "ipykernel_launcher", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "openai", "transformers",
 )  # fmt: skip
 
 # --- what kernels find imported ----------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def become(request: Request, warm: Warm, files: tuple[int, int]) -> None:
     os.environ |= request.env
     os.umask(request.umask)
     os.chdir(request.cwd)
-    sys.argv = ["ipykernel_launcher", *request.argv]
+    sys.argv = [sys.modules["ipykernel_launcher"].__file__, *request.argv]
     del sys.path[0]  # the folder of this file
     sys.path[:0] = [folder for folder in os.environ.get("PYTHONPATH", "").split(":") if folder not in sys.path]
     home = os.path.expanduser("~")
@@ -431,7 +431,9 @@ def run_kernel(argv: list[str], warm: Warm) -> None:
     for handler in warm.handlers:  # as if they had been made in the kernel
         vars(handler).pop("flush", None)
         handler.setStream(sys.stderr)
+    # what these two do where they are imported in a kernel
     ipywidgets.load_ipython_extension(get_ipython())
+    get_ipython().enable_matplotlib("inline")
     kernel.start()
 
 
