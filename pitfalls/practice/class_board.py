@@ -29,7 +29,7 @@ Event = dict[str, Any]
 SECONDS = 10  # that the board has to answer
 PAUSE = 30  # seconds between two tries, at most
 AT_ONCE, KEPT = 100, 2000  # events
-_here: dict[str, Event] = {}  # of this kernel, and not taken yet: also where no file can be written
+_here: dict[str, Event] = {}  # those that the file could not take: there is no room, or no place to write to
 _taken: set[str] = set()
 _news = threading.Event()
 _refused = threading.Event()  # the board doesn't know us, or not any more
@@ -44,8 +44,8 @@ def active() -> bool:
 def notice() -> list[str]:
     """What a learner must know: a line in a workshop, and none elsewhere."""
     told = _(
-        "This runs in a class: the instructor sees which of its tasks you have tried and solved, and which hints you "
-        "were given. Your code and what you write are not sent."
+        "This runs in a class: the instructor sees which tasks you have tried and solved, and which hints you got. "
+        "Your code and what you write are not sent."
     )
     return [told] if active() else []
 
@@ -63,8 +63,8 @@ def tell(task: str, state: str, hint: str | None) -> None:
     if not active():
         return
     event = {"id": uuid.uuid4().hex, "task": task, "state": state, "hint": hint, "at": time.time()}
-    _here[event["id"]] = event
-    _keep(lambda events: [*events, event])
+    if not _keep(lambda events: [*events, event]):
+        _here[event["id"]] = event
     _start()
 
 
@@ -97,12 +97,10 @@ def _send_for_ever() -> None:
     pause = 1.0
     while not _refused.is_set():
         _news.clear()
-        if _send():
-            pause = 1.0
-            _news.wait()
-        else:
-            _news.wait(pause)
-            pause = min(2 * pause, PAUSE)
+        sent = _send()
+        if not _refused.is_set():
+            _news.wait(None if sent else pause)
+        pause = 1.0 if sent else min(2 * pause, PAUSE)
 
 
 def _send_last() -> None:
@@ -138,9 +136,12 @@ def _unsent() -> list[Event]:
     return [event for name, event in by_id.items() if name not in _taken]
 
 
-def _keep(how: Callable[[list[Event]], list[Event]]) -> None:
-    with suppress(OSError, RuntimeError):  # no place to write to: then this kernel remembers
+def _keep(how: Callable[[list[Event]], list[Event]]) -> bool:
+    """Change the file; whether that could be done."""
+    with suppress(OSError, RuntimeError):
         kept.change(_file(), lambda found: how(_events(found))[-KEPT:])
+        return True
+    return False
 
 
 def _events(found: Any) -> list[Event]:
