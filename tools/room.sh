@@ -19,4 +19,5 @@ exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
             if [ -d "$entry" ]; then mkdir "/root/$name" && mount --bind "$entry" "/root/$name"; fi
         done
     fi
-    exec "$@"' room "$@"
+    "$@"
+    exit $?  # so that bash stays, the parent of whatever has lost its own' room "$@"

@@ -1,10 +1,11 @@
-"""The fork server: one process that has imported what lessons import; kernels are forked from it.
+"""The fork server: one process that has imported what lessons import; kernels and learners' servers are forked from it.
 
     python forking.py SOCKET
 
-A forked kernel shares with all others the memory that those imports take, and starts in a fraction of the time. Whose
-kernel it becomes, the operating system says (SO_PEERCRED), never the request: run by root, the server forks for every
-account, otherwise for its own alone. `kernel.py` is the client, and the kernel lives no longer than its connection.
+What is forked shares with all others the memory that those imports take, and starts in a fraction of the time. Whose
+it becomes, the operating system says (SO_PEERCRED), never the request: run by root, the fork server forks for every
+account, otherwise for its own alone. `forked.py` is the client; what was forked lives no longer than its connection,
+and within the client's own limits.
 
 Its environment and all that it holds in memory can be read from every kernel: it must know no secrets.
 """
@@ -42,7 +43,9 @@ IMPORTED = (
     "ipykernel.debugger",
     "ipywidgets", "IPython.core.completerlib", "jedi", "accelerate", "anywidget", "bitsandbytes", "fastapi",
     "ipykernel_launcher", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "openai", "transformers",
+    "jupyterhub.singleuser.extension", "jupyterlab.labapp", "jupyter_lsp", "jupyter_server_terminals", "notebook_shim",
 )  # fmt: skip
+INHERITED = (resource.RLIMIT_DATA, resource.RLIMIT_NPROC)
 
 # --- what kernels find imported ----------------------------------------------------------------------------------
 
@@ -323,7 +326,8 @@ def checked(client: Client) -> Request:
     """Raises an exception for what is no request."""
     said = json.loads(client.data)
     argv, env, cwd, umask = (said[name] for name in ("argv", "env", "cwd", "umask"))
-    if len(client.files) != 3 or not all(type(text) is str for text in [cwd, *argv, *env, *env.values()]):
+    texts = [cwd, *argv, *env, *env.values()]
+    if argv[0] not in RUNS or len(client.files) != 3 or not all(type(text) is str for text in texts):
         raise ValueError(said)
     return Request(
         list(argv), dict(env), cwd, int(umask) & 0o777, client.process, client.uid, client.gid, [*client.files]
@@ -358,31 +362,24 @@ def become(request: Request, warm: Warm, files: tuple[int, int]) -> None:
         if file > 2:
             os.close(file)
     resource.setrlimit(resource.RLIMIT_NOFILE, files)
-    limit_memory(request.env.get("WORKSHOP_KERNEL_MEMORY", ""))
     if os.geteuid() == 0:
+        Path("/proc/self/oom_score_adj").write_text(Path(f"/proc/{request.peer}/oom_score_adj").read_text())
         join_groups_of(request.peer)
         take_account(request.uid, request.gid)
+    for limit in INHERITED:
+        resource.setrlimit(limit, resource.prlimit(request.peer, limit))
     os.environ.clear()
     os.environ |= request.env
     os.umask(request.umask)
     os.chdir(request.cwd)
-    sys.argv = [sys.modules["ipykernel_launcher"].__file__, *request.argv]
+    module, *arguments = request.argv
+    sys.argv = [sys.modules[module].__file__ or module, *arguments]
     del sys.path[0]  # the folder of this file
     sys.path[:0] = [folder for folder in os.environ.get("PYTHONPATH", "").split(":") if folder not in sys.path]
     home = os.path.expanduser("~")
     for module, name, value in warm.paths:
         setattr(module, name, type(value)(str(value).replace(warm.home, home, 1)))
     compute_alone()
-
-
-def limit_memory(asked: str) -> None:
-    """So many bytes more than what was forked: the cell that asks for more gets a MemoryError, and the kernel lives."""
-    if asked.isdecimal():
-        status = Path("/proc/self/status").read_text().splitlines()
-        shared = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = shared + int(asked)
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted if most < 0 else min(wanted, most), most))
 
 
 def join_groups_of(peer: int) -> None:
@@ -419,7 +416,14 @@ def compute_alone() -> None:
     torch.set_num_threads(int(threads) if threads.isdecimal() else len(os.sched_getaffinity(0)))
 
 
-def run_kernel(argv: list[str], warm: Warm) -> None:
+def run_server(warm: Warm) -> None:
+    """A learner's JupyterLab, its whole life."""
+    from jupyterhub.singleuser import main
+
+    main()
+
+
+def run_kernel(warm: Warm) -> None:
     """The kernel's whole life."""
     import ipywidgets
     from ipykernel.kernelapp import IPKernelApp
@@ -427,7 +431,7 @@ def run_kernel(argv: list[str], warm: Warm) -> None:
 
     kernel = IPKernelApp.instance()
     kernel.parent_handle = 1  # somebody else sees to it that it does not outlive Jupyter
-    kernel.initialize(argv)
+    kernel.initialize(sys.argv[1:])
     for handler in warm.handlers:  # as if they had been made in the kernel
         vars(handler).pop("flush", None)
         handler.setStream(sys.stderr)
@@ -437,18 +441,25 @@ def run_kernel(argv: list[str], warm: Warm) -> None:
     kernel.start()
 
 
+def client_command(path: Path) -> list[str]:
+    """The command that has something forked at this socket; what follows is a module of RUNS, and its arguments."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("forked.py").resolve()), str(path.absolute())]
+
+
 def kernelspec(folder: Path, path: Path) -> None:
     """Write a kernelspec `python3` into `folder/kernels` (for JUPYTER_PATH): its kernels are forked at this socket."""
     from ipykernel.kernelspec import get_kernel_dict
 
-    client = Path(__file__).with_name("kernel.py").resolve()
     spec = get_kernel_dict() | {
-        "argv": [sys.executable, "-I", "-S", str(client), str(path.absolute()), "-f", "{connection_file}"],
+        "argv": [*client_command(path), "ipykernel_launcher", "-f", "{connection_file}"],
         "interrupt_mode": "message",
     }
     target = folder / "kernels" / "python3"
     target.mkdir(parents=True, exist_ok=True)
     (target / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n")
+
+
+RUNS = {"ipykernel_launcher": run_kernel, "jupyterhub.singleuser": run_server}
 
 
 def main() -> None:
@@ -458,7 +469,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))  # two for each kernel
     request = ForkServer(path).next_kernel()
     become(request, warm, files)
-    run_kernel(request.argv, warm)
+    RUNS[request.argv[0]](warm)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from authenticator import GROUP, ClassAuthenticator, WithAccounts
 
 HERE = "127.0.0.1"
 ROOT = os.geteuid() == 0
+LANGUAGE = os.environ["PITFALLS_LANGUAGE"]
+APART = 1.0  # seconds of one core that a server takes to start
 SYSTEMD = ROOT and Path("/run/systemd/system").is_dir()
 folder = Path(os.environ["WORKSHOP_FOLDER"])
 port = int(os.environ["WORKSHOP_PORT"])
@@ -62,7 +64,7 @@ def first_page(handler: Any) -> str:
 
 def form(spawner: Any) -> str:
     """The choice of a language, with the last one chosen."""
-    last = spawner.user_options.get("language") or os.environ["PITFALLS_LANGUAGE"]
+    last = spawner.user_options.get("language") or LANGUAGE
     choices = "".join(
         f'<div class="form-check"><label class="form-check-label" lang="{code}"><input class="form-check-input" '
         f'type="radio" name="language" value="{code}"{" checked" if code == last else ""}> {own_names.get(code, code)}'
@@ -75,7 +77,11 @@ def form(spawner: Any) -> str:
 
 def chosen(data: dict[str, list[str]]) -> dict[str, str]:
     asked = (data.get("language") or [""])[0]
-    return {"language": asked if asked in languages() else os.environ["PITFALLS_LANGUAGE"]}
+    return {"language": asked if asked in languages() else LANGUAGE}
+
+
+def speak(spawner: Any, options: dict[str, str]) -> None:
+    spawner.environment = spawner.environment | {"PITFALLS_LANGUAGE": options.get("language", LANGUAGE)}
 
 
 next_start = 0.0
@@ -87,11 +93,8 @@ async def wait_for_turn(spawner: Any) -> None:
     All at once each would take as long as all of them, and nobody could begin.
     """
     global next_start
-    spawner.environment["PITFALLS_LANGUAGE"] = chosen({"language": [spawner.user_options.get("language", "")]})[
-        "language"
-    ]
     now = time.monotonic()
-    next_start = max(now, next_start + 2 / (os.cpu_count() or 1))
+    next_start = max(now, next_start + APART / (os.cpu_count() or 1))
     await asyncio.sleep(next_start - now)
 
 
@@ -105,26 +108,29 @@ elif SYSTEMD:
 c.Spawner.cmd = [sys.executable, str(Path(__file__).with_name("learner.py"))]
 c.Spawner.options_form = form
 c.Spawner.options_from_form = chosen
+c.Spawner.apply_user_options = speak
 c.Spawner.pre_spawn_hook = wait_for_turn
 c.Spawner.start_timeout = c.Spawner.http_timeout = 300
-c.Spawner.mem_limit = int(os.environ["WORKSHOP_KERNEL_MEMORY"]) * 2  # the server and a few kernels
+c.Spawner.mem_limit = int(os.environ["WORKSHOP_MEMORY"])
 c.Spawner.cpu_limit = float(os.cpu_count() or 1)
 c.Spawner.environment = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "PITFALLS_BOARD": f"http://{HERE}:{board_port}/services/board/",
     "JUPYTER_PATH": str(folder / "jupyter"),
+    "WORKSHOP_FORKING": str(folder / "run" / "forking.sock"),
     **{
         name: os.environ[name]
         for name in (
             "PITFALLS_CACHE",
             "OMP_NUM_THREADS",
             "OMP_WAIT_POLICY",
-            "WORKSHOP_KERNEL_MEMORY",
+            "WORKSHOP_MEMORY",
             "WORKSHOP_PROCESSES",
         )
     },
 }
 c.JupyterHub.concurrent_spawn_limit = 0  # they take turns, see above
+c.JupyterHub.last_activity_interval = 10  # as often the routes are put back into a proxy that was started again
 c.JupyterHub.default_url = first_page
 
 # The board, and the end of servers that nobody uses

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from forking import client_command
+
 COURSE = Path(__file__).parents[1]
 FIRST = "01_loading.ipynb"
 IDLE = 60 * 60  # seconds: after a lunch, cells are run again from the top; a kernel left behind is memory for another
@@ -39,7 +41,7 @@ def limit() -> None:
 
     A cell that wants more ends in a MemoryError and its kernel goes on, where a limit on the whole would kill it.
     """
-    memory = int(os.environ.get("WORKSHOP_KERNEL_MEMORY", 0))
+    memory = int(os.environ.get("WORKSHOP_MEMORY", 0))
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     processes = int(os.environ.get("WORKSHOP_PROCESSES", 0))
@@ -75,6 +77,8 @@ def main() -> None:
     if sys.platform == "linux":
         limit()
     words = command(home, folder / FIRST)
+    if "WORKSHOP_FORKING" in os.environ:
+        words = [*client_command(Path(os.environ["WORKSHOP_FORKING"])), "jupyterhub.singleuser", *words[1:]]
     os.chdir(home)
     os.execvp(words[0], words)
 

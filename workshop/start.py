@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
     asked.add_argument("--port", type=int, default=8000, help="the port (8000); the three after it serve inside")
     asked.add_argument("--folder", type=Path, default=home, help=f"where the workshop keeps its data ({home})")
     asked.add_argument("--homes", type=Path, help="where learners' homes are: /home as root, else in the folder")
-    asked.add_argument("--memory", type=float, default=1.5, help="GB that a kernel may take (1.5)")
+    asked.add_argument("--memory", type=float, default=4.5, help="GB of a learner (4.5, which lessons 1 and 13 want)")
     asked.add_argument("--ssl-key", type=Path, help="the key of a certificate: the address is then https")
     asked.add_argument("--ssl-cert", type=Path, help="the certificate")
     given = asked.parse_args()
@@ -127,7 +127,7 @@ def programs(asked: argparse.Namespace, secret: dict[str, str]) -> list[Program]
         "WORKSHOP_HOMES": str(asked.homes),
         "WORKSHOP_PORT": str(port),
         "WORKSHOP_ADDRESS": f"{'https' if asked.ssl_cert else 'http'}://{asked.ip}:{port}",
-        "WORKSHOP_KERNEL_MEMORY": str(int(asked.memory * 1e9)),
+        "WORKSHOP_MEMORY": str(int(asked.memory * 1e9)),
         "WORKSHOP_PROCESSES": str(PROCESSES if ROOT else 0),  # of an account, which learners without root share
     }  # fmt: skip
     board = plain | hub_api | {

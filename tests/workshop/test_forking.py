@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -72,11 +72,14 @@ def server_at(
 
 
 @contextmanager
-def kernel(path: Path, **environment: str) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+def kernel(
+    path: Path, limits: Sequence[str] = (), **environment: str
+) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
     """A kernel, as Jupyter starts it, with its client process in the way."""
     manager = KernelManager(transport="ipc")
     manager.kernel_spec.argv = [
-        sys.executable, "-I", "-S", str(WORKSHOP / "kernel.py"), str(path), "-f", "{connection_file}"
+        *limits, sys.executable, "-I", "-S", str(WORKSHOP / "forked.py"), str(path), "ipykernel_launcher",
+        "-f", "{connection_file}",
     ]  # fmt: skip
     manager.kernel_spec.interrupt_mode = "message"
     manager.start_kernel(env=os.environ | environment)
@@ -119,7 +122,9 @@ def client_process(manager: KernelManager) -> psutil.Process:
 def asked(path: Path, said: dict | str) -> socket.socket:
     """A connection on which this was said; a dictionary is what differs from a request that makes sense."""
     if isinstance(said, dict):
-        said = json.dumps({"argv": ["--version"], "env": dict(os.environ), "cwd": "/", "umask": 0o22} | said)
+        said = json.dumps(
+            {"argv": ["ipykernel_launcher", "--version"], "env": dict(os.environ), "cwd": "/", "umask": 0o22} | said
+        )
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(LONG)
     connection.connect(str(path))
@@ -199,7 +204,7 @@ def test_the_client_ends_as_the_kernel_did(server: Path, end: str, code: int):
 
 
 def test_a_full_memory_is_an_error_of_one_cell(server: Path):
-    with kernel(server, WORKSHOP_KERNEL_MEMORY=str(10**9)) as (_, client):
+    with kernel(server, ["prlimit", f"--data={10**9}"]) as (_, client):
         assert told(client, "kept = [bytearray(10**7) for _ in range(40)]; print(len(kept))") == "40"
         assert told(client, "more = [bytearray(10**7) for _ in range(100)]") == "MemoryError"
         assert told(client, "print(len(kept))") == "40"

@@ -1,8 +1,8 @@
-"""What Jupyter starts as a kernel: a small process that has the kernel forked, and lives exactly as long as it.
+"""A small process that has a kernel or a server forked, stands for it, and lives exactly as long as it.
 
-    python -I -S kernel.py SOCKET -f CONNECTION_FILE
+    python -I -S forked.py SOCKET ipykernel_launcher -f CONNECTION_FILE
 
-Where no fork server listens at SOCKET, it becomes an ordinary kernel itself: slower to start, and all the same.
+Where no fork server listens at SOCKET, it becomes that kernel or server itself: slower to start, and all the same.
 """
 
 import json
@@ -18,12 +18,13 @@ WATCH = 2.0  # seconds between two looks at whether Jupyter is still there
 
 
 def main() -> int:
-    path, *arguments = sys.argv[1:]
-    parent = os.getppid()
+    path, *command = sys.argv[1:]
+    # a kernel ends with Jupyter, which alone can reach it; a server outlives the hub
+    parent = os.getppid() if command[0] == "ipykernel_launcher" else None
     server = connected(path)
-    pid = asked(server, arguments) if server else None
+    pid = asked(server, command) if server else None
     if server is None or pid is None:
-        os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])
+        os.execv(sys.executable, [sys.executable, "-m", *command])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: signalled(pid, number))
     return waited(server, pid, parent)
@@ -45,11 +46,11 @@ def connected(path: str) -> socket.socket | None:
         time.sleep(0.1)
 
 
-def asked(server: socket.socket, arguments: list[str]) -> int | None:
+def asked(server: socket.socket, command: list[str]) -> int | None:
     """The process that the server has forked for us, or None where it did not."""
     umask = os.umask(0o077)
     os.umask(umask)
-    request = {"argv": arguments, "env": dict(os.environ), "cwd": os.getcwd(), "umask": umask}
+    request = {"argv": command, "env": dict(os.environ), "cwd": os.getcwd(), "umask": umask}
     try:
         # a message of its own, as the files go with the first byte of a message
         socket.send_fds(server, [b"\n"], [0, 1, 2])
@@ -59,10 +60,10 @@ def asked(server: socket.socket, arguments: list[str]) -> int | None:
         return None
 
 
-def waited(server: socket.socket, pid: int, parent: int) -> int:
-    """The kernel's exit code, as soon as there is one."""
+def waited(server: socket.socket, pid: int, parent: int | None) -> int:
+    """The exit code, as soon as there is one."""
     server.settimeout(WATCH)
-    while os.getppid() == parent:  # without Jupyter nobody can reach the kernel any more
+    while parent in (None, os.getppid()):
         try:
             code = answer(server).get("code")
         except TimeoutError:
@@ -84,9 +85,9 @@ def answer(server: socket.socket) -> dict[str, int]:
     return json.loads(line)
 
 
-def until_gone(pid: int, parent: int) -> int:
-    """The fork server has ended and the kernel goes on: nobody can tell its exit code any more."""
-    while os.getppid() == parent and signalled(pid, 0):
+def until_gone(pid: int, parent: int | None) -> int:
+    """The fork server has ended and what it forked goes on: nobody can tell its exit code any more."""
+    while parent in (None, os.getppid()) and signalled(pid, 0):
         time.sleep(WATCH)
     signalled(pid, signal.SIGKILL)
     return 1
