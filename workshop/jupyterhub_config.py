@@ -144,7 +144,8 @@ c.JupyterHub.services = [
     {"name": "culler", "api_token": os.environ["WORKSHOP_CULLER_TOKEN"]},
 ]
 c.JupyterHub.load_roles = [
-    # a learner's server may tell the board what is done, and nothing else
+    # a learner's server may tell the board what is done; what others see of it, the board refuses a learner
+    {"name": "user", "scopes": ["self", "access:services!service=board"]},
     {"name": "server", "scopes": ["users:activity!user", "access:servers!server", "access:services!service=board"]},
     {
         "name": "culler",

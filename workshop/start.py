@@ -134,6 +134,7 @@ def programs(asked: argparse.Namespace, secret: dict[str, str]) -> list[Program]
         "JUPYTERHUB_API_TOKEN": secret["WORKSHOP_BOARD_TOKEN"],
         "JUPYTERHUB_BASE_URL": "/",
         "JUPYTERHUB_SERVICE_NAME": "board",
+        "JUPYTERHUB_OAUTH_ACCESS_SCOPES": '["access:services", "access:services!service=board"]',
         "JUPYTERHUB_CLIENT_ID": "service-board",
         "JUPYTERHUB_SERVICE_PREFIX": "/services/board/",
         "JUPYTERHUB_SERVICE_URL": f"http://{HERE}:{port + 3}",
