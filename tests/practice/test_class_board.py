@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import random
 import re
@@ -219,7 +220,7 @@ def test_an_exam_is_sent_with_how_many_mistakes_are_fixed(board):
 
 
 def marked_as_secret(code: str) -> str:
-    """A cell whose every text, and every name of its own, is a learner's secret: all but the call of the check."""
+    """A cell in which the learner's own names are a secret: all but the call of the check."""
     *lines, check = code.splitlines()
     named = re.sub(r"\b(ids|mask|rows|text|texts|row|result|p|width)\b", rf"\1_{SECRET}", "\n".join(lines))
     return f"{named}\n{check}"
@@ -250,7 +251,6 @@ def test_nothing_that_a_learner_wrote_is_sent(board, names, monkeypatch, lesson,
 
     odd = [SECRET, [SECRET], [SECRET, SECRET], (SECRET, SECRET), {SECRET: SECRET}, Zq7Secret(), lambda *a, **k: SECRET]
     odd += [stopped, texts, pair, lambda *a, **k: {SECRET: SECRET}, lambda *a, **k: Zq7Secret()]
-    right = answer(stub.replace("...", "0"), names)  # whatever it says of zeros
     for wrong in odd:
         assert check(wrong, *context).state == "not quite"
     keys = re.findall(r'^ *("[^"]+"|\w+): ', stub, flags=re.MULTILINE)  # a dict whose keys are right, as in the stub
@@ -258,14 +258,13 @@ def test_nothing_that_a_learner_wrote_is_sent(board, names, monkeypatch, lesson,
     with suppress(NameError):
         for value in odd_values if keys else []:
             assert check({eval(key): value for key in keys}, *context).state == "not quite"
-    assert len(told) >= len(odd) and right
+    assert len(told) >= len(odd)
     assert SECRET not in "".join(told).lower()
     assert all(json.loads(event)[2] for event in told if '"not quite"' in event), "each has a hint"
 
 
 @each
 def test_each_typical_wrong_answer_is_sent_with_a_hint(board, names, lesson, name, card, stub, folded):
-    """Those that are answered at once; `tests/slow/` has them all."""
     for code, _fragment in WRONG[name][:2]:
         said = answer(marked_as_secret(code) if "answer(" in code else code, names)
         assert said.state == "not quite"
@@ -322,22 +321,15 @@ def test_outside_of_a_workshop_nothing_is_sent_started_or_said(kernel, probe, ca
     pitfalls.choose_model()
     assert class_board._sender is None and not class_board._file().exists() and not other.bodies
     assert class_board.seed() is None and len(capsys.readouterr().out.splitlines()) == 1
-    assert repr(progress()).splitlines() != shown.splitlines()[:-1] or shown.splitlines()[-1] == class_board.notice()
     assert "instructor" in shown and "instructor" not in repr(progress()) + repr(progress("99"))
     other.close()
 
 
 def test_importing_starts_no_thread():
     code = "import pitfalls.practice, threading; print([t.name for t in threading.enumerate()])"
-    env = {"PITFALLS_BOARD": "http://127.0.0.1:9/", "JUPYTERHUB_API_TOKEN": "sesame"}
-    shown = subprocess.run([sys.executable, "-c", code], env={**_environment(), **env}, capture_output=True, text=True)
+    env = os.environ | {"PITFALLS_BOARD": "http://127.0.0.1:9/", "JUPYTERHUB_API_TOKEN": "sesame"}
+    shown = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert "class board" not in shown.stdout and "MainThread" in shown.stdout, shown.stderr
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
 
 
 def test_the_learner_is_told(board, capsys):
@@ -468,4 +460,4 @@ def test_where_the_class_has_no_seed_it_is_any(board, monkeypatch, said):
 def test_where_no_board_answers_the_seed_is_any(kernel):
     _enter(kernel, "http://127.0.0.1:9/")
     kernel.setattr(random, "randrange", lambda most: 4321)
-    assert pitfalls.practice.exam().seed == 4321 and isinstance(pitfalls.practice.exam(), object)
+    assert pitfalls.practice.exam().seed == 4321
