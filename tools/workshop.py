@@ -6,6 +6,7 @@ with workshop() as running:
 """
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from tools.lessons import ROOT
 PASSWORD = "class-2026"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/"]
 # The first process of the room: it waits for those whose parents have ended, and ends with whoever started the room.
-FIRST = '"$@" & cat; kill $!; wait $!'
+FIRST = '"$@" & (cat; kill $!) & wait -n'
 PROGRAMS = {  # the last word of each one's command, or the one before
     "hub": "jupyterhub_config.py",
     "board": "board.py",
@@ -44,7 +45,9 @@ def missing() -> str | None:
         return "no hub: make workshop-check"
     if not all(map(shutil.which, ("unshare", "nsenter", "setpriv", "useradd"))):
         return "no unshare, nsenter, setpriv or useradd: install util-linux and passwd"
-    if subprocess.run(["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode:
+    if subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"], capture_output=True
+    ).returncode:
         return "this machine lets nobody have namespaces of their own (unshare)"
     return None
 
@@ -56,11 +59,11 @@ class Workshop:
         self.room, self.port = room, port
         self.folder, self.homes = folder / "ws", folder / "homes"
         self.address, self.password = f"http://127.0.0.1:{port}", PASSWORD
-        self.instructor = re.search(r"instructor  with  (\S+)", self._started(folder / "out", time.monotonic() + 300))[1]
+        self.instructor = re.search(r"instructor  with  (\S+)", self._started(time.monotonic() + 300))[1]
 
-    def _started(self, out: Path, end: float) -> str:
-        while "Ctrl-C" not in (said := out.read_text()):
-            if self.room.poll() is not None or time.monotonic() > end or "did not start" in said:
+    def _started(self, end: float) -> str:
+        while "Ctrl-C" not in (said := self.said()):
+            if self.room.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"The workshop did not start:\n{said[-4000:]}")
             time.sleep(0.2)
         return said
@@ -71,7 +74,7 @@ class Workshop:
 
     def start_py(self) -> psutil.Process:
         found = psutil.Process(self.room.pid).children(recursive=True)
-        return next(one for one in found if any(word.endswith("/start.py") for word in one.cmdline()[1:3]))
+        return next(one for one in found if any(word.endswith("start.py") for word in one.cmdline()[1:3]))
 
     def program(self, name: str) -> psutil.Process | None:
         """One of those that `start.py` keeps running."""
@@ -106,7 +109,12 @@ def workshop(*options: str, root: bool = True) -> Iterator[Workshop]:
     for made in (folder, folder / "room", folder / "homes"):
         made.mkdir(exist_ok=True)
         made.chmod(0o755)
-    command = [sys.executable, str(ROOT / "workshop" / "start.py"), f"--folder={folder / 'ws'}", f"--port={port}"]
+    command = [
+        sys.executable,
+        os.environ.get("TRY_START") or str(ROOT / "workshop" / "start.py"),
+        f"--folder={folder / 'ws'}",
+        f"--port={port}",
+    ]
     command += [f"--homes={folder / 'homes'}", "--ip=127.0.0.1", f"--password={PASSWORD}", *options]
     room = [str(ROOT / "tools" / "room.sh"), str(folder / "room")] if os.geteuid() == 0 else []
     if room and not root:
@@ -130,15 +138,10 @@ def workshop(*options: str, root: bool = True) -> Iterator[Workshop]:
 
 
 def four_free_ports() -> int:
-    """The first of them."""
+    """The first of them; not one of those that the system hands out itself while the workshop starts."""
     while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-        try:
+        port = random.randrange(10_000, 32_000, 4)
+        with suppress(OSError), ExitStack() as tried:
             for number in range(port, port + 4):
-                with socket.socket() as tried:
-                    tried.bind(("127.0.0.1", number))
+                tried.enter_context(socket.socket()).bind(("127.0.0.1", number))
             return port
-        except (OSError, OverflowError):
-            continue

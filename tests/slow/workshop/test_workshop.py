@@ -1,0 +1,169 @@
+"""A class in Chromium: two learners and their instructor at the same time, each in a browser of their own.
+
+WORKSHOP_SHOTS=FOLDER keeps pictures of what they see.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.lab import Lesson, chromium, missing
+from tools.workshop import Workshop, workshop
+
+SECONDS = 90_000  # milliseconds that a page may take on a busy machine
+WRONG = '{"load_in_4bit": True}'
+RIGHT = 'dict(device_map="auto", quantization_config=dict(load_in_4bit=True, bnb_4bit_quant_type="nf4"))'
+NOTICES = {"en": "This runs in a class", "ar": "يرى المدرّب"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if reason := missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def person(browser, running):
+    """Opens a browser of someone's own, on the page where they log in."""
+    contexts = []
+
+    def person() -> Lesson:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}))
+        contexts[-1].set_default_timeout(SECONDS)
+        lesson = Lesson(contexts[-1].new_page())
+        lesson.page.goto(running.address)
+        return lesson
+
+    yield person
+    for context in contexts:
+        context.close()
+
+
+def shot(lesson: Lesson, name: str) -> None:
+    if folder := os.environ.get("WORKSHOP_SHOTS"):
+        lesson.page.screenshot(path=Path(folder, f"{name}.png"))
+
+
+def log_in(lesson: Lesson, name: str, password: str) -> None:
+    lesson.page.fill("#username_input", name)
+    lesson.page.fill("#password_input", password)
+    lesson.page.click("#login_submit")
+
+
+def refused(lesson: Lesson, name: str, password: str, why: str) -> None:
+    log_in(lesson, name, password)
+    lesson.page.wait_for_load_state()
+    assert why in lesson.page.inner_text("body"), lesson.page.inner_text("body")
+
+
+def choose(lesson: Lesson, language: str) -> None:
+    """The language, and then the lesson is open, with a kernel."""
+    lesson.page.check(f"input[name=language][value={language}]")
+    shot(lesson, f"language-{language}")
+    lesson.page.click("#spawn_form [type=submit]")
+    opened(lesson)
+
+
+def opened(lesson: Lesson) -> None:
+    lesson.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    lesson.page.wait_for_selector("#jp-main-statusbar :text('| Idle')")
+
+
+def cell(lesson: Lesson, source: str):
+    return lesson.page.locator(".jp-Notebook .jp-CodeCell", has_text=source).first
+
+
+def run(lesson: Lesson, source: str, replaced: str | None = None) -> str:
+    """Run the cell in which this stands, with other code in its place; what comes out."""
+    it = cell(lesson, source)
+    it.locator(".cm-content").click()
+    if replaced:
+        lesson.page.keyboard.press("Control+A")
+        lesson.page.keyboard.insert_text(replaced)
+        it = lesson.page.locator(".jp-Notebook .jp-Cell.jp-mod-active")
+    name = "it-" + re.sub(r"\W", "", source)  # it will not be the active one any more
+    it.evaluate("(cell, name) => cell.classList.add(name)", name)
+    lesson.page.keyboard.press("Shift+Enter")
+    it = lesson.page.locator(f".{name}")
+    number = rf"/^\[\d+\]:$/.test(document.querySelector('.{name} .jp-InputPrompt').textContent)"
+    idle = "document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')"
+    lesson.page.wait_for_function(f"{number} && {idle}")
+    return it.locator(".jp-OutputArea").inner_text()
+
+
+def test_a_class(person, running: Workshop):
+    ada, noor, instructor = person(), person(), person()
+    shot(ada, "login")
+    refused(ada, "ada", "class-2025", "Invalid username or password")
+    refused(ada, "root", running.password, "is an account of this machine itself")
+    refused(ada, "daemon", running.password, "is an account of this machine itself")
+    refused(ada, "ada lovelace", running.password, "small letters a–z, digits and hyphens")
+    shot(ada, "refused")
+    for lesson, name in ((ada, "ada"), (noor, "noor")):
+        log_in(lesson, name, running.password)
+    choose(ada, "en")
+    choose(noor, "ar")
+    assert ada.page.url.endswith("/user/ada/lab/tree/lessons/01_loading.ipynb")
+    assert noor.page.url.endswith("/user/noor/lab/tree/lessons/ar/01_loading.ipynb")
+    refused(person(), "ada", running.password, "ada has logged in from another browser")
+
+    log_in(instructor, "instructor", running.instructor)
+    instructor.page.wait_for_url("**/services/board/")
+    shot(instructor, "board-before")
+    for lesson, language in ((ada, "en"), (noor, "ar")):
+        assert NOTICES[language] in run(lesson, "MODEL = ")
+    assert "✗" in run(ada, "pitfalls.practice.new_keyword", f"pitfalls.practice.new_keyword({WRONG})")
+    shot(ada, "lesson-wrong")
+    assert "✓" in run(ada, "pitfalls.practice.new_keyword", f"pitfalls.practice.new_keyword({RIGHT})")
+    shot(ada, "lesson-right")
+    run(noor, "fetch_model")
+    run(noor, 'practice.predict("01")')
+    noor.page.locator(".pitfalls-predict").get_by_role("button").first.click()
+    noor.page.locator(".pitfalls-predict .said").wait_for()
+    shot(noor, "lesson-ar")
+    on_the_board(instructor)
+    shot(instructor, "board-after")
+
+    for path in ("services/board/", "hub/admin"):
+        assert ada.page.request.get(f"{running.address}/{path}").status == 403
+
+    ada.page.keyboard.press("Control+S")
+    ada.page.wait_for_selector(".jp-Notebook")
+    comes_again(ada, running)
+
+
+def on_the_board(instructor: Lesson) -> None:
+    """Both learners, without a reload."""
+    for name in ("ada", "noor"):
+        instructor.page.get_by_text(name, exact=True).first.wait_for()
+
+
+def comes_again(ada: Lesson, running: Workshop) -> None:
+    """What was saved is there after logging out and in, with its outputs."""
+    file = running.homes / "ada" / "lessons" / "01_loading.ipynb"
+    ada.page.wait_for_function("!document.querySelector('.jp-mod-dirty')")
+    ada.page.goto(f"{running.address}/hub/logout")
+    assert any("load_in_4bit=True, bnb" in "".join(cell["source"]) for cell in json.loads(file.read_text())["cells"])
+    ada.page.goto(running.address)
+    log_in(ada, "ada", running.password)
+    opened(ada)
+    assert "✓" in cell(ada, "pitfalls.practice.new_keyword").inner_text()
+
+
+def test_without_root(browser):
+    """The second best: the same, under the account that has started it."""
+    with workshop("--learners", "2", root=False) as running:
+        page = browser.new_context().new_page()
+        page.set_default_timeout(SECONDS)
+        lesson = Lesson(page)
+        page.goto(running.address)
+        log_in(lesson, "ada", running.password)
+        choose(lesson, "en")
+        assert NOTICES["en"] in run(lesson, "MODEL = ")
+        assert (running.homes / "ada" / "lessons" / "01_loading.ipynb").exists()
+        page.context.close()
