@@ -71,7 +71,10 @@ def form(spawner: Any) -> str:
         "</label></div>"
         for code in languages()
     )
-    told = _("The language of your lessons. You can log in again and take another: each keeps its own copy.")
+    told = _(
+        "The language of your lessons. For another one later, stop your server (File, Hub Control Panel) and start it "
+        "again: each language keeps its own copy."
+    )
     return f"<div{html_language()}><p>{told}</p>{choices}</div>"
 
 
