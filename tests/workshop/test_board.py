@@ -205,7 +205,9 @@ def test_a_cookie_alone_sets_no_seed(board):
 def test_nothing_of_another_page_is_let_in(board):
     _status, page, headers = board.ask("GET", "", "instructor")
     policy = headers["Content-Security-Policy"]
-    assert re.search("script-src '(nonce-.{16,}?)'", policy)[1] == "nonce-" + re.search('<script nonce="(.+?)"', page)[1]
+    assert (
+        re.search("script-src '(nonce-.{16,}?)'", policy)[1] == "nonce-" + re.search('<script nonce="(.+?)"', page)[1]
+    )
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
 
@@ -277,7 +279,7 @@ def test_who_is_stuck_or_silent_stands_first(board):
     board.post("ben", *[wrong("No.", at=now - 60 * minutes) for minutes in (14, 13, 12)])
     page = text(board.get("overview", "instructor")[1])
     assert page.index("ben") < page.index("anna")
-    assert "stuck in lesson 6, A batch whose rows equal the single runs: 3 wrong answers" in page
+    assert "! 6 · A batch whose rows equal the single runs ✗3" in page
     assert "… no answer for 12 min" in page
     assert "2 learners · stuck: 1 · no answer for 10 min or longer: 1 · tasks done: 1" in page
 
