@@ -344,7 +344,7 @@ def cell_label(lesson: str, cell: Cell) -> str:
 def troubles(learner: Learner, titles: dict[str, str], now: float) -> list[str]:
     """Why a learner stands at the top, in words: the task that goes worst, and a long silence."""
     worst, idle = learner.stuck[:1], learner.idle(now)
-    told = [f"! {int(lesson_of(one.task))} · {titles[one.task]} ✗{one.failed}" for one in worst]
+    told = [f"! {int(lesson_of(one.task))} ✗{one.failed} · {titles[one.task]}" for one in worst]
     return told + ([_("… no answer for {time}", time=ago(idle))] if idle else [])
 
 
