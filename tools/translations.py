@@ -38,7 +38,10 @@ FOLDER = ROOT / "translations"
 CATALOGUES = ROOT / "pitfalls" / "locale"
 PAGES = [ROOT / "README.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [*(path.stem for path in lessons.LESSONS), "pitfalls", "pages"]  # of a language's PO files
-OUTSIDE = [ROOT / "tools" / "lessons.py", ROOT / "tools" / "site.py", ROOT / "docs" / "conf.py"]  # speak as the package
+OUTSIDE = [  # speak as the package
+    *(ROOT / name for name in ("tools/lessons.py", "tools/site.py", "docs/conf.py")),
+    *sorted((ROOT / "workshop").glob("*.py")),
+]
 KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2), "nN_": (1, 2)}
 UNSAID = re.compile(rb'^(?:"(?!Language: |Plural-|MIME|Content-)[A-Z][\w-]+: |#).*\n', flags=re.MULTILINE)
 SWITCH = re.compile(rf"^{readable.LANGUAGES} .*$", flags=re.MULTILINE)
