@@ -74,8 +74,9 @@ def test_values_use_one_image_and_start_what_it_starts():
 
 
 def test_values_say_of_the_board_what_the_hub_on_one_machine_says():
-    (scopes,) = re.findall(r'"name": "server", "scopes": \[([^]]+)\]', CONFIGURATION)
-    assert HUB["loadRoles"]["server"]["scopes"] == re.findall(r'"([^"]+)"', scopes)
+    roles = re.findall(r'"name": "(user|server)", "scopes": \[([^]]+)\]', CONFIGURATION)
+    known = {name: {"scopes": re.findall(r'"([^"]+)"', scopes)} for name, scopes in roles}
+    assert known == HUB["loadRoles"] and known.keys() == {"user", "server"}
     assert "services" not in HUB["config"] and list(HUB["services"]) == ["board"]
     port, address = BOARD["ports"][0]["containerPort"], HUB["services"]["board"]["url"]
     known = {each["name"]: each.get("value") for each in BOARD["env"]}
@@ -90,7 +91,7 @@ def test_values_say_of_the_board_what_the_hub_on_one_machine_says():
 def test_no_password_is_in_a_file():
     secrets = {name: where["valueFrom"]["secretKeyRef"] for name, where in HUB["extraEnv"].items()}
     for name, secret in secrets.items():
-        assert f'os.environ["{name}"]' in HUB["extraConfig"]["passwords"] and f'os.environ["{name}"]' in CONFIGURATION
+        assert f'os.environ["{name}"]' in HUB["extraConfig"]["class"] and f'os.environ["{name}"]' in CONFIGURATION
         assert f"secret generic {secret['name']}" in PAGE and f"--from-literal={secret['key']}=" in PAGE
 
 
