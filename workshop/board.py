@@ -18,6 +18,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -41,13 +43,13 @@ TABLES = """
     PRAGMA journal_mode = WAL;
     CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, learner TEXT NOT NULL, task TEXT NOT NULL,
         state TEXT NOT NULL, hint TEXT, at REAL NOT NULL, received REAL NOT NULL) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS by_learner ON events (learner, task);
+    CREATE INDEX IF NOT EXISTS by_learner ON events (learner, task, state, at);
     CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 PER_TASK = """
     SELECT learner, task, max(state = 'right'), sum(state = 'not quite'), max(at) FROM events GROUP BY learner, task
 """
-LAST_HINTS = "SELECT learner, task, hint, max(at) FROM events WHERE hint IS NOT NULL GROUP BY learner, task"
+LAST_HINTS = "SELECT task, hint, max(at) FROM events WHERE learner = ? AND hint IS NOT NULL GROUP BY task"
 WRONG_ANSWERS = """
     SELECT task, hint, count(DISTINCT learner) AS learners, count(*) AS times FROM events WHERE hint IS NOT NULL
     GROUP BY task, hint ORDER BY learners DESC, times DESC, task LIMIT ?
@@ -158,7 +160,6 @@ class Tried:
     done: bool
     failed: int
     at: float
-    hint: str | None
 
     @property
     def stuck(self) -> bool:
@@ -213,15 +214,14 @@ def minutes_since(at: float, now: float) -> int:
 
 def class_of(store: Store, tasks: dict[str, str], now: float) -> list[Learner]:
     """All who have answered anything: first who is stuck, then who has not answered for long, then by name."""
-    hints = {(learner, task): hint for learner, task, hint, _at in store.rows(LAST_HINTS)}
     order = {task: place for place, task in enumerate(tasks)}
+    all_tasks = Counter(map(lesson_of, tasks))
     by_learner: dict[str, list[Tried]] = {}
     for learner, task, done, failed, at in store.rows(PER_TASK):
         if task in order:  # else of a course that had other tasks
-            tried = Tried(task, bool(done), failed, at, hints.get((learner, task)))
-            by_learner.setdefault(learner, []).append(tried)
+            by_learner.setdefault(learner, []).append(Tried(task, bool(done), failed, at))
     learners = [
-        Learner(name, sorted(tried, key=lambda one: order[one.task]), cells_of(tried, tasks))
+        Learner(name, sorted(tried, key=lambda one: order[one.task]), cells_of(tried, all_tasks))
         for name, tried in by_learner.items()
     ]
     return sorted(
@@ -229,13 +229,14 @@ def class_of(store: Store, tasks: dict[str, str], now: float) -> list[Learner]:
     )
 
 
-def cells_of(tried: list[Tried], tasks: dict[str, str]) -> dict[str, Cell]:
-    by_lesson: dict[str, list[Tried]] = {lesson_of(task): [] for task in tasks}
+def cells_of(tried: list[Tried], all_tasks: Mapping[str, int]) -> dict[str, Cell]:
+    """A learner's row, from the number of tasks of each lesson."""
+    by_lesson: dict[str, list[Tried]] = {lesson: [] for lesson in all_tasks}
     for one in tried:
         by_lesson[lesson_of(one.task)].append(one)
     return {
         lesson: Cell(
-            all=sum(lesson_of(task) == lesson for task in tasks),
+            all=all_tasks[lesson],
             done=sum(one.done for one in here),
             open=sum(not one.done for one in here),
             failed=sum(one.failed for one in here),
@@ -483,11 +484,13 @@ class ForInstructors(Handler):
         """What the page shows of the class now."""
         now = time.time()
         learners = class_of(self.store, self.tasks, now)
+        opened = {*self.get_arguments("open")} & {one.name for one in learners}
         return {
             "learners": learners,
             "lessons": list(dict.fromkeys(map(lesson_of, self.tasks))),
             "titles": {task: title_of(task, title) for task, title in self.tasks.items()},
-            "opened": {*self.get_arguments("open")} & {one.name for one in learners},
+            "opened": opened,
+            "hints": {name: {task: hint for task, hint, _at in self.store.rows(LAST_HINTS, name)} for name in opened},
             "wrong_answers": self.store.rows(WRONG_ANSWERS, FREQUENT),
             "now": now,
             "words": words(),

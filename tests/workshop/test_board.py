@@ -39,7 +39,7 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         token = self.headers.get("Authorization", "").removeprefix("token ")
         known = self.path == "/hub/api/user" and token in TOKENS
-        self.send_response(200 if known else 403)
+        self.send_response(200 if known else 500 if token == "of-a-sick-hub" else 403)
         self.end_headers()
         self.wfile.write(json.dumps(TOKENS[token] if known else {"message": "Forbidden"}).encode())
 
@@ -183,6 +183,11 @@ def test_a_token_without_access_to_this_service_is_refused(board):
     assert board.table("events.csv") == []
 
 
+def test_while_the_hub_does_not_know_a_kernel_is_to_try_again(board):
+    status, told = board.post("a-sick-hub", event())
+    assert status == 503 and "Try again" in told
+
+
 def test_a_body_does_not_say_whose_it_is(board):
     board.post("anna", event(learner="ben", name="ben", user="ben"))
     assert [row["learner"] for row in board.table("events.csv")] == ["anna"]
@@ -279,7 +284,7 @@ def test_who_is_stuck_or_silent_stands_first(board):
     board.post("ben", *[wrong("No.", at=now - 60 * minutes) for minutes in (14, 13, 12)])
     page = text(board.get("overview", "instructor")[1])
     assert page.index("ben") < page.index("anna")
-    assert "! 6 · A batch whose rows equal the single runs ✗3" in page
+    assert "! 6 ✗3 · A batch whose rows equal the single runs" in page
     assert "… no answer for 12 min" in page
     assert "2 learners · stuck: 1 · no answer for 10 min or longer: 1 · tasks done: 1" in page
 
