@@ -191,7 +191,9 @@ def counted(forms: tuple[str, str], n: int, /, **values: object) -> str:
 
 
 def _source(message: str, values: Mapping[str, object]) -> str:
-    """The message with its placeholders closed: a value may be a reader's, unless it is a message itself."""
+    """The message as it is looked up; where values are messages themselves, with these, and any other closed."""
+    if not any(isinstance(value, Message) for value in values.values()):
+        return message
     parts = []
     for text, name, _spec, conversion in string.Formatter().parse(message):
         value = values.get(name) if name and not conversion else None

@@ -133,9 +133,9 @@ def test_a_message_is_text_and_knows_its_source_without_the_values():
     what = _("the text {text!r}", text=SECRET)
     said = _("Expected {what}: {given:>20}. Came: {{}}.", what=what, given=SECRET)
     assert said == f"Expected the text {SECRET!r}: {SECRET:>20}. Came: {{}}."
-    assert said.source == "Expected the text …: …. Came: {}."
+    assert said.source == "Expected the text {text!r}: …. Came: {}."
     assert counted(rows, 1, text=SECRET) == f"1 row of {SECRET!r}"
-    assert counted(rows, 1, text=SECRET).source == counted(rows, 3, text=SECRET).source == "… rows of …"
+    assert counted(rows, 1, text=SECRET).source == counted(rows, 3, text=SECRET).source == "{n} rows of {text!r}"
     assert _("{text!r}", text=what).source == _("{text.__class__}", text=what).source == "…"
     assert _("Nothing to fill in: {}").source == "Nothing to fill in: {}" and _("").source == ""
 
@@ -144,7 +144,7 @@ def test_a_sum_keeps_the_sources_of_its_parts():
     told = _("It stopped with {error}, in the line", error=SECRET) + f"\n    {SECRET}" + "\n"
     told = SECRET + told + _("Look there.")
     assert told == f"{SECRET}It stopped with {SECRET}, in the line\n    {SECRET}\nLook there."
-    assert told.source == "It stopped with …, in the line\nLook there." and told[:5].source == told.source
+    assert told.source == "It stopped with {error}, in the line\nLook there." and told[:5].source == told.source
     with pytest.raises(TypeError, match="concatenate"):
         told + 1
 
@@ -154,7 +154,7 @@ def test_a_message_is_as_any_other_text():
     assert json.dumps({said: said}) == '{"1 of 2": "1 of 2"}'
     assert f"{said:>8}" == "  1 of 2" and hash(said) == hash("1 of 2")
     for same in (pickle.loads(pickle.dumps(said)), copy.copy(said), copy.deepcopy(said)):
-        assert same == said and type(same) is Message and same.source == "… of …"
+        assert same == said and type(same) is Message and same.source == "{n} of {all}"
     assert repr(said) == "'1 of 2'" and type(str(said)) is str
 
 
@@ -197,7 +197,7 @@ def test_a_prediction_is_sent_with_what_was_said_of_the_choice(board):
     assert [event["state"] for event in events] == ["not quite", "right", "not quite", "not yet"]
     assert {event["task"] for event in events} == {"06/prediction"}
     assert events[0]["hint"] == asked.choices[2] and events[1]["hint"] is events[3]["hint"] is None
-    assert events[2]["hint"].startswith("The code gives … here") and SECRET not in "".join(board.bodies)
+    assert events[2]["hint"].startswith("The code gives {answer!r} here") and SECRET not in "".join(board.bodies)
 
 
 def test_an_exam_is_sent_with_how_many_mistakes_are_fixed(board):
@@ -279,7 +279,7 @@ def test_what_a_function_raised_stays_with_the_learner():
 
     with pytest.raises(Hint) as hint:
         run(zq7secret, 5)
-    assert SECRET in str(hint.value) and hint.value.args[0].source == "Your function stopped with …, in the line"
+    assert SECRET in str(hint.value) and hint.value.args[0].source == "Your function stopped with {error}, in the line"
 
 
 def test_an_arabic_learner_gets_arabic_and_the_class_english(board, names):
