@@ -4,7 +4,7 @@
 
 Steps are run as this account, which needs no rights; what only a system's administrator can do is left out, and named.
 The paths that the image has at its root lie in the folder instead, and a virtual environment stands for its Python. As
-root, give another account with --user: then it is seen, too, that nothing needs to be root.
+root, give another account with --user, since JupyterLab won't start as root.
 """
 
 import argparse
@@ -42,6 +42,7 @@ class Image:
     """A folder that fills as an image does."""
 
     folder: Path
+    python: str = sys.executable
     account: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     where: str = "/"
@@ -74,7 +75,7 @@ class Image:
         """One step of the Dockerfile. Raises `ValueError` for a kind that it has not had so far."""
         if kind == "FROM":
             environment = self.folder / "usr" / "local"
-            subprocess.run([sys.executable, "-m", "venv", environment], check=True, **self.account)
+            subprocess.run([self.python, "-m", "venv", environment], check=True, **self.account)
         elif kind in ("ENV", "ARG"):
             for name, value in (pair.split("=", 1) for pair in text.split() if "=" in pair):
                 self.environment[name] = self.inside(value)
@@ -94,10 +95,10 @@ class Image:
         subprocess.run(["mkdir", "-p", folder], check=True, **self.account)
 
 
-def build(folder: Path, user: str | None = None) -> Image:
-    """Take every step, in an empty folder."""
+def build(folder: Path, user: str | None = None, python: str = sys.executable) -> Image:
+    """Take every step, in a new folder."""
     folder.mkdir(parents=True)
-    image = Image(folder.resolve())
+    image = Image(folder.resolve(), python)
     if user:
         account = pwd.getpwnam(user)
         os.chown(folder, account.pw_uid, account.pw_gid)
@@ -188,10 +189,11 @@ def main() -> None:
     asked = argparse.ArgumentParser(prog="python -m tools.image", description=__doc__.splitlines()[0])
     asked.add_argument("folder", type=Path, help="a new folder; the image takes 3 GB")
     asked.add_argument("--user", help="the account that takes the steps; only root can give another than its own")
+    asked.add_argument("--python", default=sys.executable, help="the Python to begin with, which that account can run")
     given = asked.parse_args()
     if given.folder.exists():
         asked.error(f"{given.folder} is there already: name a new folder")
-    image = build(given.folder, given.user)
+    image = build(given.folder, given.user, given.python)
     for language in ("en", "ar"):
         print(f"Jupyter server {serve(image, language)['version']} answers; lessons in {language}:")
         print("  ", *sorted(image.folder.glob("home/**/01_*.ipynb")))
