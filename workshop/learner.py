@@ -8,6 +8,7 @@ import resource
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from forking import client_command
@@ -47,7 +48,8 @@ def limit() -> None:
     processes = int(os.environ.get("WORKSHOP_PROCESSES", 0))
     if processes:
         resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-    Path("/proc/self/oom_score_adj").write_text("300")  # before the hub is ended, a learner's own processes are
+    with suppress(PermissionError):  # in a cluster it is higher already
+        Path("/proc/self/oom_score_adj").write_text("300")  # before the hub is ended, a learner's own processes are
 
 
 def command(folder: Path, first: Path) -> list[str]:
