@@ -25,7 +25,7 @@ import psutil
 from tools.lessons import ROOT
 
 PASSWORD = "class-2026"
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/"]
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env"]
 # The first process of the room: it waits for those whose parents have ended, and ends with whoever started the room.
 FIRST = '"$@" & (cat; kill $!) & wait -n'
 PROGRAMS = {  # the last word of each one's command, or the one before
@@ -111,14 +111,14 @@ def workshop(*options: str, root: bool = True) -> Iterator[Workshop]:
         made.chmod(0o755)
     command = [
         sys.executable,
-        os.environ.get("TRY_START") or str(ROOT / "workshop" / "start.py"),
+        str(ROOT / "workshop" / "start.py"),
         f"--folder={folder / 'ws'}",
         f"--port={port}",
     ]
     command += [f"--homes={folder / 'homes'}", "--ip=127.0.0.1", f"--password={PASSWORD}", *options]
     room = [str(ROOT / "tools" / "room.sh"), str(folder / "room")] if os.geteuid() == 0 else []
     if room and not root:
-        command = [*NOBODY, *command]
+        command = [*NOBODY, f"HOME={folder}", *command]
         for made in (folder, folder / "homes"):
             os.chown(made, 65534, 65534)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -49,7 +49,7 @@ async def value(learner: Learner, code: str) -> Any:
     """What a line of Python gives in the learner's kernel."""
     ran = await learner.run(f"import json, os; print(json.dumps({code}))")
     assert ran.reply["status"] == "ok", ran.reply
-    return json.loads(text(ran))
+    return json.loads(text(ran).splitlines()[0])  # IPython says more where it can't write
 
 
 async def until(true: Callable, what: str, seconds: float = 120) -> Any:
@@ -71,6 +71,9 @@ async def comes_back(learner: Learner) -> None:
 
     async def connected() -> bool:
         await learner.api("GET", "sessions")
+        await learner.socket.close()
+        await asyncio.sleep(0.1)
+        learner.received = asyncio.Queue()  # the end of the old one stands in the old queue
         await learner.connect()
         return True
 
@@ -184,8 +187,7 @@ def test_a_kernel_is_killed(running, play, ada, ben):
         await asyncio.to_thread(lambda: running.inside("kill", "-KILL", str(pid)))
         with pytest.raises(Fault, match="restarting"):
             await dead
-        await comes_back(ada)
-        assert await value(ada, "os.getpid()") != pid
+        assert await until(lambda: value(ada, "os.getpid()"), "the kernel starts again") != pid
         assert text(await ada.run("print('again')")) == "again"
         assert json.loads(file.read_text()) == before
         await ada.save()
@@ -209,6 +211,11 @@ def test_a_disk_is_full(running, play, learner, ben):
         await full.log_in()  # with not all lessons, but in
         running.inside("mount", "-o", "remount,size=8m", str(home))
         await full.ask("DELETE", "hub/api/users/full/server")
+
+        async def ended() -> bool:
+            return json.loads((await full.ask("GET", "hub/api/users/full")).text)["servers"] == {}
+
+        await until(ended, "the server ends")
         await full.open()
         assert await value(full, f"len(os.listdir({str(lesson.parent)!r}))") == 13
 
@@ -419,9 +426,9 @@ def test_nobody_answers_for_another(play, running, mallory, facts):
 def test_a_forked_kernel_is_theirs_who_ask(running, play, mallory, facts):
     """Whatever the request says, and with the limit of memory that whoever asks has."""
     client = """
-said = {"argv": ["-f", os.environ["HOME"] + "/new.json"], "env": os.environ | {"USER": "root", "LOGNAME": "root"},
+env = {name: value for name, value in os.environ.items() if not name.startswith("WORKSHOP")}
+said = {"argv": ["ipykernel_launcher", "-f", os.environ["HOME"] + "/new.json"], "env": env | {"USER": "root"},
         "cwd": "/", "umask": 0, "uid": 0, "gid": 0, "peer": 1}
-said["env"].pop("WORKSHOP_KERNEL_MEMORY")
 server = socket.socket(socket.AF_UNIX)
 server.connect(folder + "/run/forking.sock")
 socket.send_fds(server, [b"\\n"], [0, 1, 2])
@@ -430,7 +437,7 @@ pid = json.loads(server.recv(100))["pid"]
 import time
 time.sleep(10)
 """
-    play(mallory.run(client))
+    assert text(play(mallory.run(client))) == ""
     uids = play(value(mallory, "open(f'/proc/{pid}/status').read().split('Uid:')[1].split()[:4]"))
     assert uids == [str(play(value(mallory, "os.getuid()")))] * 4
     limits = "[line.split()[3] for line in open(f'/proc/{%s}/limits') if line.startswith('Max data size')][0]"
@@ -453,10 +460,10 @@ def test_no_secret_is_where_a_learner_can_read(running, play, mallory, facts):
             assert not found_in_memory(process.pid, [secret.encode() for secret in secrets]), process
     assert looked_at >= 2  # the server and the kernel
     folders = [running.folder, running.homes, "/etc", ROOT / "workshop", "/var/log"]
-    folders += [facts["victim"]["runtime"], Path("/tmp"), Path("/var/tmp")]
+    folders.append(facts["victim"]["runtime"])
     needles = running.folder / "data" / "needles"
     needles.write_text("\n".join(secrets))
-    command = f"exec setpriv --reuid=mallory --regid=workshop --init-groups grep -rslF -f - $* < {needles}"
+    command = f"setpriv --reuid=mallory --regid=workshop --init-groups grep -rslF -f - $* < {needles}"
     assert running.inside("sh", "-c", f"{command} || true", "grep", *map(str, folders)).stdout == ""
 
 

@@ -138,9 +138,10 @@ def test_a_class(person, running: Workshop):
 
 
 def on_the_board(instructor: Lesson) -> None:
-    """Both learners, without a reload."""
-    for name in ("ada", "noor"):
-        instructor.page.get_by_text(name, exact=True).first.wait_for()
+    """Both learners with their wrong answers, and what is done, without a reload."""
+    for name, shown in (("ada", "1/3"), ("noor", "0/3")):
+        instructor.page.get_by_role("row", name=name).filter(has_text=shown).first.wait_for()
+    instructor.page.get_by_text("load_in_4bit is no longer a keyword of from_pretrained").wait_for()
 
 
 def comes_again(ada: Lesson, running: Workshop) -> None:
@@ -152,7 +153,9 @@ def comes_again(ada: Lesson, running: Workshop) -> None:
     ada.page.goto(running.address)
     log_in(ada, "ada", running.password)
     opened(ada)
-    assert "✓" in cell(ada, "pitfalls.practice.new_keyword").inner_text()
+    solved = cell(ada, "pitfalls.practice.new_keyword")
+    solved.scroll_into_view_if_needed()  # it is drawn then, and not before
+    solved.get_by_text("✓").wait_for()
 
 
 def test_without_root(browser):
