@@ -25,7 +25,7 @@ def files() -> list[str]:
 
 def repoint(text: str, old: str, new: str) -> str:
     """`old` to `new`, both `owner/name`, wherever GitHub or Colab are asked for it; a longer name is another one."""
-    text = re.sub(rf"(?<=github\.com/|com/github/){re.escape(old)}(?![\w-]|\.(?!git\b)\w)", new, text)
+    text = re.sub(rf"(?<=github\.com/|com/github/|\.org/v2/gh/){re.escape(old)}(?![\w-]|\.(?!git\b)\w)", new, text)
     return text.replace(site(old), site(new))
 
 

@@ -18,6 +18,7 @@ from authenticator import GROUP, ClassAuthenticator, WithAccounts
 HERE = "127.0.0.1"
 ROOT = os.geteuid() == 0
 LANGUAGE = os.environ["PITFALLS_LANGUAGE"]
+HANDED_ON = ("PITFALLS_CACHE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "WORKSHOP_MEMORY", "WORKSHOP_PROCESSES")
 APART = 1.0  # seconds of one core that a server takes to start
 SYSTEMD = ROOT and Path("/run/systemd/system").is_dir()
 folder = Path(os.environ["WORKSHOP_FOLDER"])
@@ -121,16 +122,7 @@ c.Spawner.environment = {
     "PITFALLS_BOARD": f"http://{HERE}:{board_port}/services/board/",
     "JUPYTER_PATH": str(folder / "jupyter"),
     "WORKSHOP_FORKING": str(folder / "run" / "forking.sock"),
-    **{
-        name: os.environ[name]
-        for name in (
-            "PITFALLS_CACHE",
-            "OMP_NUM_THREADS",
-            "OMP_WAIT_POLICY",
-            "WORKSHOP_MEMORY",
-            "WORKSHOP_PROCESSES",
-        )
-    },
+    **{name: os.environ[name] for name in HANDED_ON},
 }
 c.JupyterHub.concurrent_spawn_limit = 0  # they take turns, see above
 c.JupyterHub.last_activity_interval = 10  # as often the routes are put back into a proxy that was started again

@@ -152,18 +152,11 @@ def programs(asked: argparse.Namespace, secret: dict[str, str]) -> list[Program]
     return [
         Program("forking", [python, str(WORKSHOP / "forking.py"), str(socket_of(asked))], plain),
         Program("proxy", proxy, plain | {"CONFIGPROXY_AUTH_TOKEN": secret["CONFIGPROXY_AUTH_TOKEN"]}),
-        Program("hub", [python, "-m", "jupyterhub", "-f", str(WORKSHOP / "jupyterhub_config.py")], hub),
+        Program("hub", [python, "-m", "jupyterhub", f"--config={WORKSHOP / 'jupyterhub_config.py'}"], hub),
         Program("board", [python, str(WORKSHOP / "board.py"), str(asked.folder / "data" / "board.sqlite")], board),
         Program(
             "culler",
-            [
-                python,
-                "-m",
-                "jupyterhub_idle_culler",
-                "--timeout=7200",
-                "--cull-every=300",
-                f"--url=http://{HERE}:{port + 1}/hub/api",
-            ],
+            [python, "-m", "jupyterhub_idle_culler", "--timeout=7200", f"--url={hub_api['JUPYTERHUB_API_URL']}"],
             plain | {"JUPYTERHUB_API_TOKEN": secret["WORKSHOP_CULLER_TOKEN"]},
         ),
     ]
@@ -235,18 +228,16 @@ def stop_where_taken(asked: argparse.Namespace) -> None:
             )
 
 
-def wait_until_ready(asked: argparse.Namespace, running: list[Program], seconds: float = 120) -> None:
+def wait_until_ready(asked: argparse.Namespace, running: list[Program], seconds: float = 300) -> None:
     """Return when learners can log in. Raises `SystemExit` with the end of the log of what did not start."""
     end = time.monotonic() + seconds
-    while not (
-        all(map(answers, range(asked.port, asked.port + 4))) and (asked.folder / "run" / "forking.sock").exists()
-    ):
+    ports = range(asked.port, asked.port + 4)
+    while not (all(map(answers, ports)) and socket_of(asked).exists()):
         for program in running:
             if program.process.poll() is not None or time.monotonic() > end:
                 log = asked.folder / "log" / f"{program.name}.log"
-                sys.exit(
-                    f"{program.name} did not start. The end of {log}:\n" + "\n".join(log.read_text().splitlines()[-12:])
-                )
+                last = "\n".join(log.read_text().splitlines()[-12:])
+                sys.exit(f"{program.name} did not start. The end of {log}:\n{last}")
         time.sleep(0.1)
 
 
@@ -257,17 +248,13 @@ def answers(port: int) -> bool:
 
 
 def keep_running(running: list[Program], logs: Path) -> None:
-    """Start again whatever ends, until this process is told to end; then end all, the hub first, with its servers."""
-    try:
-        while True:
-            for program in running:
-                if program.process.poll() is not None:
-                    print(f"{program.name} has ended and is started again; see {logs / program.name}.log", flush=True)
-                    program.start(logs)
-            time.sleep(1)
-    finally:
-        for program in sorted(running, key=lambda program: program.name != "hub"):
-            program.stop()
+    """Start again whatever ends."""
+    while True:
+        for program in running:
+            if program.process.poll() is not None:
+                print(f"{program.name} has ended and is started again; see {logs / program.name}.log", flush=True)
+                program.start(logs)
+        time.sleep(1)
 
 
 def main() -> None:
@@ -276,7 +263,8 @@ def main() -> None:
     prepare(asked)
     secret = kept(asked.folder, asked.password)
     running, logs = programs(asked, secret), asked.folder / "log"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         for program in running:
             program.start(logs)
@@ -289,7 +277,7 @@ def main() -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        for program in running:
+        for program in sorted(running, key=lambda program: program.name != "hub"):  # the hub ends its servers
             program.stop()
 
 
