@@ -226,7 +226,7 @@ def test_a_disk_is_full(running, play, learner, ben):
         full.notebook.cells[0]["source"] = "after " * 10_000
         with pytest.raises(Fault, match="No space left"):
             await full.save()
-        assert await value(full, f"json.load(open({str(lesson)!r}))['cells'][0]['source']") == "before"
+        assert await value(full, f"json.load(open({str(lesson)!r}))['cells'][0]['source']") == ["before"]
         assert text(await ben.run("print('not disturbed')")) == "not disturbed"
         assert text(await full.run(WRONG)) == ""  # can't be noted down, and is no error
         await full.run(f"os.remove({str(home / 'much')!r})")
