@@ -24,6 +24,9 @@ TOGETHER = (
     "tests/slow/test_package.py",
     "tests/slow/test_pseudo_language.py",
     "tests/slow/test_site.py",
+    "tests/slow/workshop/test_faults.py",
+    "tests/slow/workshop/test_forking.py",
+    "tests/slow/workshop/test_workshop.py",
 )
 
 

@@ -6,10 +6,14 @@ WORKSHOP_SHOTS=FOLDER keeps pictures of what they see.
 import json
 import os
 import re
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tools import load
 from tools.lab import Lesson, chromium, missing
 from tools.workshop import Workshop, workshop
 
@@ -156,6 +160,25 @@ def comes_again(ada: Lesson, running: Workshop) -> None:
     solved = cell(ada, "pitfalls.practice.new_keyword")
     solved.scroll_into_view_if_needed()  # it is drawn then, and not before
     solved.get_by_text("✓").wait_for()
+
+
+def test_a_class_is_played_without_an_error_or_a_lost_output(running: Workshop, tmp_path: Path):
+    rows = tmp_path / "rows.json"
+    few = ["--learners=3", "--cells=6", "--thinking=0.5", "--arrive=1", "--burst", "--name=played", f"--json={rows}"]
+    assert load.main([running.address, f"--password={running.password}", *few]) == 0
+    row = json.loads(rows.read_text())["row"]
+    assert (row["learners"], row["errors"], row["lost"]) == (3, 0, 0) and row["begin"] and row["total"] > 0
+    expected = {(f"played0{n}", state) for n in (1, 2, 3) for state in ("not quite", "right")}
+    end = time.monotonic() + 60  # kernels send what they have to tell in a thread of their own
+    while not expected <= answers(running) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert expected <= answers(running)
+
+
+def answers(running: Workshop) -> set[tuple[str, str]]:
+    """Of each learner the states that the board was told of."""
+    with closing(sqlite3.connect(running.folder / "data" / "board.sqlite")) as board:
+        return set(board.execute("SELECT learner, state FROM events"))
 
 
 def test_without_root(browser):
