@@ -159,7 +159,8 @@ def ratios(row: dict, learners: list[Learner], alone: dict) -> list[float] | Non
     first = BEGIN if row["burst"] else 0
     single = {name: cell[0] for name, cell in list(alone["learners"][0]["cells"].items())[first:]}
     by_cell = {name: [it.cells[name][0] for it in learners if name in it.cells] for name in single}
-    each = [statistics.median(seconds) / single[name] for name, seconds in by_cell.items() if seconds]
+    single = {name: seconds for name, seconds in single.items() if by_cell[name]}
+    each = [statistics.median(by_cell[name]) / seconds for name, seconds in single.items()]
     if not each or not row["cell"]:
         return None
     _, high, _ = spread(single.values()) or [0.0, 0.0, 0.0]
