@@ -31,6 +31,10 @@ ROOT = os.geteuid() == 0
 HERE = "127.0.0.1"
 GROUP = "workshop"
 KEPT = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TMPDIR", "USER"]
+REACHABLE = f"""\
+They can't read it, or not {WORKSHOP.parent}. Take a Python that all accounts may use, and lay the course where all may
+read it:
+    git clone … /opt/course; cd /opt/course; make workshop PYTHON=/usr/bin/python3"""
 PROCESSES = 500  # with their threads, of one account: a lesson's kernel has about a dozen
 
 
@@ -185,11 +189,7 @@ def prepare(asked: argparse.Namespace) -> None:
     shutil.copytree(cache_folder(), asked.folder / "model", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
     if ROOT:
         if not reached_by_learners():
-            sys.exit(
-                f"Learners' accounts can't run {Path(sys.executable).resolve()}, or can't read {WORKSHOP.parent}.\n"
-                "Take a Python that all accounts may use, and lay the course where all may read it:\n"
-                "    git clone … /opt/course; cd /opt/course; make workshop PYTHON=/usr/bin/python3"
-            )
+            sys.exit(f"Learners' accounts can't run {Path(sys.executable).resolve()}.\n{REACHABLE}")
         subprocess.run(["groupadd", "--force", GROUP], check=True)
     kernelspec(asked.folder / "jupyter", socket_of(asked))
     # a learner may not write bytecode beside the packages: without it each server and kernel compiles them anew
