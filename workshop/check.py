@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from start import ROOT, addresses, answers, arguments, reached_by_learners
+from start import REACHABLE, ROOT, addresses, answers, arguments, reached_by_learners
 
 from pitfalls.model.machine import Check
 
@@ -42,7 +42,7 @@ def carried(measured: dict[str, float], memory_gb: float, cores: int) -> tuple[i
     """How many learners fit, and what the limit is. `memory_gb` is what is free before the workshop starts."""
     by_memory = int((memory_gb * (1 - SPARE) - measured["base_gb"]) / measured["learner_gb"])
     by_cores = int(measured["learners_per_core"] * cores)
-    return max(0, min(by_memory, by_cores)), "memory" if by_memory < by_cores else "number of cores"
+    return max(0, min(by_memory, by_cores)), "memory" if by_memory < by_cores else "the number of cores"
 
 
 def accounts(asked: argparse.Namespace) -> Iterator[Check]:
@@ -57,7 +57,7 @@ def accounts(asked: argparse.Namespace) -> Iterator[Check]:
     if not (shutil.which("useradd") and shutil.which("groupadd")):
         yield Check("stop", "no useradd and groupadd", "Install the system's package that has them (passwd, shadow).")
     elif not reached_by_learners():
-        yield Check("stop", f"learners' accounts can't reach {sys.executable}", "See what `make workshop` says of it.")
+        yield Check("stop", f"learners' accounts can't run {Path(sys.executable).resolve()}", REACHABLE)
     else:
         yield Check("ok", f"root: each learner gets an account, with a home in {asked.homes or '/home'}")
     if not Path("/run/systemd/system").is_dir():
@@ -103,11 +103,10 @@ def capacity(asked: argparse.Namespace) -> Iterator[Check]:
     measured = fit(json.loads(MEASURED.read_text()))
     memory, cores = psutil.virtual_memory().available / 1e9, len(os.sched_getaffinity(0))
     most, limit = carried(measured, memory, cores)
-    told = (
-        f"{cores} cores, {memory:.0f} GB of memory free: this machine carries {most} learners (its {limit} the limit)"
-    )
+    told = f"{cores} cores, {memory:.0f} GB of memory free, for {most} learners ({limit} is the limit)"
     if most < asked.learners:
-        yield Check("note", f"{told}, not {asked.learners}", "More of that, a second machine, or two at a screen.")
+        advice = f"{asked.learners} will come: a larger machine, a second one, or two at a screen."
+        yield Check("note", told, advice)
     else:
         yield Check("ok", f"{told}; {asked.learners} will come")
 
