@@ -107,7 +107,7 @@ if not ROOT:
     c.JupyterHub.spawner_class = "simple"
     c.SimpleLocalProcessSpawner.home_dir_template = os.environ["WORKSHOP_HOMES"] + "/{username}"
 elif SYSTEMD:
-    c.JupyterHub.spawner_class = "jupyterhub-systemdspawner"
+    c.JupyterHub.spawner_class = "systemd"
     c.SystemdSpawner.disable_user_sudo = True
 c.Spawner.cmd = [sys.executable, str(Path(__file__).with_name("learner.py"))]
 c.Spawner.options_form = form
