@@ -48,8 +48,10 @@ signs = {"done": "✓", "stuck": "!", "begun": "", "untouched": ""}
 
 def state_of(tried: Tried) -> str:
     if tried.done:
-        return f"✓ {_('done')}"
-    return f"! {_('stuck')}" if tried.stuck else f"✗ {_('not quite')}" if tried.failed else f"○ {_('begun')}"
+        return "✓ " + _("done")
+    if tried.stuck:
+        return "! " + _("stuck")
+    return "✗ " + _("not quite") if tried.failed else "○ " + _("begun")
 
 
 def cell_label(lesson: str, cell: Cell) -> str:
