@@ -7,9 +7,11 @@ On the machine of the workshop, which has the same system and the same version o
 """
 
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from pitfalls.model.fetch import REQUIREMENT
@@ -29,9 +31,12 @@ def main() -> None:
     wheels = TARGET / "wheels"
     wheels.mkdir(parents=True)
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", f"--dest={wheels}"]
-    built_with = ["hatchling", "hatch-fancy-pypi-readme", "editables"]
-    lists = ["-r", "requirements.txt", "-r", "workshop/requirements.txt"]
-    subprocess.run([*download, *lists, *built_with], cwd=ROOT, check=True)
+    packages = TARGET / "requirements.txt"  # all but the course itself, which is not downloaded but copied
+    packages.write_text(re.sub(r"(?m)^-e .*$", "", (ROOT / "requirements.txt").read_text()))
+    builds = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    subprocess.run(
+        [*download, f"-r{packages}", "-rworkshop/requirements.txt", *builds, "editables"], cwd=ROOT, check=True
+    )
     subprocess.run([*download, "--no-deps", REQUIREMENT], cwd=ROOT, check=True)  # the model
     shutil.copytree(Path(sys.prefix, "lib", "proxy"), TARGET / "proxy", symlinks=True)
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
