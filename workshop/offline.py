@@ -11,8 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 from pitfalls.model.fetch import REQUIREMENT
 
