@@ -7,8 +7,8 @@ it becomes, the operating system says (SO_PEERCRED), never the request: run by r
 account, otherwise for its own alone. `forked.py` is the client; what was forked lives no longer than its connection,
 and within the client's own limits.
 
-Its environment and all that it holds in memory can be read from every kernel: it must know no secrets, so that only
-the forked process reads what its client says.
+Its environment and all that it holds in memory can be read from every kernel: it must know no secrets. So it
+leaves what a client says to the process that it forks for it.
 """
 
 import json
@@ -67,8 +67,11 @@ class ForkServer:
         """Fork for ever; returns in each forked process, with the connection to whoever it is for."""
         while True:
             for file, _ in self.epoll.poll(1.0 if self.clients else None):
-                if client := self.clients.get(file):
-                    self.ended(client) if file == client.pidfd else self.left(client)
+                client = self.clients.get(file)
+                if client and file == client.pidfd:
+                    self.ended(client)
+                elif client:
+                    self.left(client)
             self.lose_patience()
             if connection := self.accepted():  # last, as it may get the number of a file that was just closed
                 return connection
