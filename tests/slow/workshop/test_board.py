@@ -22,7 +22,7 @@ import pytest
 
 pytest.importorskip("jupyterhub", reason="a workshop's packages are not installed: make workshop-check")
 
-WORKSHOP = Path(__file__).parents[2] / "workshop"
+WORKSHOP = Path(__file__).parents[3] / "workshop"
 PREFIX = "/services/board/"
 ACCESS = ["access:services!service=board"]
 TOKENS = {

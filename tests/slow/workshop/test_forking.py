@@ -20,7 +20,7 @@ from jupyter_client.manager import KernelManager
 
 from pitfalls.model.fetch import cache_folder
 
-WORKSHOP = Path(__file__).parents[2] / "workshop"
+WORKSHOP = Path(__file__).parents[3] / "workshop"
 NOBODY = 65534
 AS_NOBODY = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 LONG = 60  # seconds
