@@ -22,6 +22,7 @@ from start import REACHABLE, ROOT, addresses, answers, arguments, reached_by_lea
 from pitfalls.model.machine import Check
 
 MEASURED = Path(__file__).with_name("load.json")
+SLOWER = 2  # times as long as alone 95 of 100 cells may take
 SPARE = 0.1  # of the memory stays free: for the system's own, and for one who fills theirs
 HOME_BYTES = 50e6  # lessons with their outputs, checkpoints, and what a learner adds
 
@@ -29,13 +30,17 @@ HOME_BYTES = 50e6  # lessons with their outputs, checkpoints, and what a learner
 def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
     """How a machine fills: GB taken before the first learner and by each, and the learners that a core carries.
 
-    Of the rows, each a class that was played, a straight line through the memory; and of the largest class without an
-    error, whose cells took at most twice as long as alone, its learners for each core.
+    Of the rows, each a class that was played: a straight line through the memory, and one through how much longer a
+    cell took than alone (its 95th percentile), which reaches SLOWER where a core is full.
     """
-    line = statistics.linear_regression([row["learners"] for row in rows], [row["total"] for row in rows])
-    fine = [row for row in rows if row["ratio"] and row["ratio"][1] <= 2 and not row["errors"] and not row["lost"]]
-    per_core = max(row["learners"] / row["cores"] for row in fine)
-    return {"base_gb": line.intercept, "learner_gb": line.slope, "learners_per_core": per_core}
+    memory = statistics.linear_regression(*zip(*((row["learners"], row["total"]) for row in rows), strict=True))
+    slower = [(row["learners"] / row["cores"], row["ratio"][1]) for row in rows if row["ratio"] and not row["burst"]]
+    cells = statistics.linear_regression(*zip(*slower, strict=True))
+    return {
+        "base_gb": memory.intercept,
+        "learner_gb": memory.slope,
+        "learners_per_core": (SLOWER - cells.intercept) / cells.slope,
+    }
 
 
 def carried(measured: dict[str, float], memory_gb: float, cores: int) -> tuple[int, str]:
