@@ -37,7 +37,7 @@ class Finding:
         return f"{SITE}{folder()}rules/{self.rule}.html"
 
     def as_dict(self) -> dict[str, str]:
-        return {**vars(self), "link": self.link}
+        return {name: str(text) for name, text in vars(self).items()} | {"link": self.link}
 
 
 def lesson_link(lesson: str) -> str:
