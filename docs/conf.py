@@ -12,7 +12,7 @@ from pitfalls.language import N_, SOURCE, _, folder, html_language
 from pitfalls.language import language as chosen_language
 from tools import translations
 
-project = html_title = _("Generation pitfalls")
+project = html_title = str(_("Generation pitfalls"))
 author = "the authors of Generation pitfalls"
 release = pitfalls.__version__
 language = chosen_language()
