@@ -24,6 +24,9 @@ from pitfalls.model.machine import Check
 MEASURED = Path(__file__).with_name("load.json")
 SLOWER = 2  # times as long as alone 95 of 100 cells may take
 SPARE = 0.1  # of the memory stays free: for the system's own, and for one who fills theirs
+HEAVY_GB = (
+    1.3  # what a server and a kernel have of their own after all of lesson 1: it loads the model in several formats
+)
 HOME_BYTES = 50e6  # lessons with their outputs, checkpoints, and what a learner adds
 
 
@@ -108,6 +111,10 @@ def capacity(asked: argparse.Namespace) -> Iterator[Check]:
     measured = fit(json.loads(MEASURED.read_text()))
     memory, cores = psutil.virtual_memory().available / 1e9, len(os.sched_getaffinity(0))
     most, limit = carried(measured, memory, cores)
+    heavy = int(memory * (1 - SPARE) / HEAVY_GB)
+    if heavy < asked.learners:
+        told = f"in lesson 1, which takes {HEAVY_GB} GB of each, there is memory for {heavy} learners at once"
+        yield Check("note", told, "Let them shut its kernel down (Kernel, Shut Down Kernel) before the next lesson.")
     told = f"{cores} cores, {memory:.0f} GB of memory free, for {most} learners ({limit} is the limit)"
     if most < asked.learners:
         advice = f"{asked.learners} will come: a larger machine, a second one, or two at a screen."

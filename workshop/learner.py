@@ -4,8 +4,8 @@ A lesson that is there already is never touched: what a learner has done is thei
 """
 
 import os
+import re
 import resource
-import shutil
 import sys
 import tempfile
 from contextlib import suppress
@@ -15,6 +15,8 @@ from forking import client_command
 
 COURSE = Path(__file__).parents[1]
 FIRST = "01_loading.ipynb"
+BADGE = re.compile(r"\[!\[[^]]*\]\(https://colab[^)]*\)\]\(https://colab[^)]*\)")
+COLAB = re.compile(r"https://colab\.research\.google\.com/[^)\s]*/notebooks/(?:\w+/)?(\d\d_\w+\.ipynb)")
 IDLE = 60 * 60  # seconds: after a lunch, cells are run again from the top; a kernel left behind is memory for another
 
 
@@ -25,13 +27,16 @@ def lessons(language: str, course: Path = COURSE) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy the lessons that are not there yet, each of them whole or not at all. Raises `OSError` on a full disk."""
+    """Copy the lessons that are not there yet, each of them whole or not at all. Raises `OSError` on a full disk.
+
+    Their links stay in the class: those to lessons in Colab lead to the copy beside it, and the badge is left out.
+    """
     target.mkdir(parents=True, exist_ok=True)
     for lesson in sorted(source.glob("*.ipynb")):
         if not (target / lesson.name).exists():
             new = target / f".{lesson.name}.new"
             try:
-                shutil.copyfile(lesson, new)
+                new.write_text(COLAB.sub(r"\1", BADGE.sub("", lesson.read_text("utf-8"))), "utf-8")
                 new.replace(target / lesson.name)
             finally:
                 new.unlink(missing_ok=True)
@@ -57,6 +62,9 @@ def command(folder: Path, first: Path) -> list[str]:
         "jupyterhub-singleuser",
         f"--ServerApp.root_dir={folder}",
         f"--ServerApp.default_url=/lab/tree/{first}",
+        # what was forked has another home's folders in its defaults
+        f"--LabApp.user_settings_dir={folder / '.jupyter/lab/user-settings'}",
+        f"--LabApp.workspaces_dir={folder / '.jupyter/lab/workspaces'}",
         "--log-level=WARN",
         "--KernelManager.transport=ipc",  # to a TCP port any account of the machine could listen
         f"--MappingKernelManager.cull_idle_timeout={IDLE}",

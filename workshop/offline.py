@@ -2,8 +2,8 @@
 
 On the machine of the workshop, which has the same system and the same version of Python, and no network:
 
-    cp -r /media/stick/workshop-offline/course . && cd course
-    make workshop STICK=/media/stick/workshop-offline
+    sudo cp -r /media/stick/workshop-offline/course /opt/course && cd /opt/course
+    sudo make workshop STICK=/media/stick/workshop-offline
 """
 
 import platform
@@ -22,8 +22,10 @@ TARGET = ROOT / "build" / "workshop-offline"
 HOW = """\
 The course, packed on {system} ({machine}) with Python {python}. Without a network, on such a machine:
 
-    cp -r {name}/course . && cd course
-    make workshop STICK=…/{name}
+    sudo cp -r {name}/course /opt/course && cd /opt/course
+    sudo make workshop STICK=…/{name}
+
+…: where this folder is. make and Python's venv have to be installed already (Debian: make, python3-venv).
 """
 
 
@@ -39,7 +41,8 @@ def main() -> None:
         [*download, f"-r{packages}", "-rworkshop/requirements.txt", *builds, "editables"], cwd=ROOT, check=True
     )
     subprocess.run([*download, "--no-deps", REQUIREMENT], cwd=ROOT, check=True)  # the model
-    shutil.copytree(Path(sys.prefix, "lib", "proxy"), TARGET / "proxy", symlinks=True)
+    no_links = shutil.ignore_patterns(".bin")  # most sticks can't hold any
+    shutil.copytree(Path(sys.prefix, "lib", "proxy"), TARGET / "proxy", ignore=no_links)
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, files.split("\0")):
         (TARGET / "course" / name).parent.mkdir(parents=True, exist_ok=True)

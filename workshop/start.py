@@ -271,6 +271,8 @@ def main() -> None:
         wait_until_ready(asked, running)
         print(f"\nLearners open {' or '.join(addresses(asked))}")
         print(f"  any name, and the password  {secret['WORKSHOP_PASSWORD']}")
+        if not ROOT:
+            print("  (not as root: all learners share your account, and could read each other's files and yours)")
         print(f"You log in there as  instructor  with  {secret['WORKSHOP_INSTRUCTOR']}")
         print(f"Everything is kept in {asked.folder}. Ctrl-C ends the workshop.\n", flush=True)
         keep_running(running, logs)
