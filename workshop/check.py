@@ -37,7 +37,8 @@ def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
     cell took than alone (its 95th percentile), which reaches SLOWER where a core is full.
     """
     memory = statistics.linear_regression(*zip(*((row["learners"], row["total"]) for row in rows), strict=True))
-    slower = [(row["learners"] / row["cores"], row["ratio"][1]) for row in rows if row["ratio"] and not row["burst"]]
+    whole = [row for row in rows if not row["burst"] and row["cells"] == max(row["cells"] for row in rows)]
+    slower = [(row["learners"] / row["cores"], row["ratio"][1]) for row in whole]
     cells = statistics.linear_regression(*zip(*slower, strict=True))
     return {
         "base_gb": memory.intercept,
