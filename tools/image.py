@@ -13,7 +13,6 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from pitfalls.model.server import _free_port
 from tools.fork import ROOT
 
 DOCKERFILE = ROOT / "workshop" / "Dockerfile"
@@ -137,19 +137,13 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
-def free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return tried.getsockname()[1]
-
-
 def serve(image: Image, language: str = "en", seconds: float = 120) -> dict[str, Any]:
     """Start what the image starts, with a stand-in for the hub, until it answers: what it says of itself.
 
     Raises `RuntimeError` with what it printed where it ends or is silent for so long.
     """
     Hub.version = image.environment["JUPYTERHUB"]
-    hub, port = ThreadingHTTPServer(("127.0.0.1", 0), Hub), free_port()
+    hub, port = ThreadingHTTPServer(("127.0.0.1", 0), Hub), _free_port()
     threading.Thread(target=hub.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{port}/user/ada/"
     environment = image.environment | {

@@ -197,8 +197,8 @@ class Table(ForInstructors):
 
 TASKS = """
 import json
-from pitfalls.practice.tasks import tasks
-print(json.dumps({f"{lesson}/{name}": title for (lesson, name), title in tasks.items()}))
+from pitfalls.practice.tasks import in_order
+print(json.dumps({f"{lesson}/{name}": title for (lesson, name), title in in_order()}))
 """
 
 
@@ -207,8 +207,7 @@ def tasks_of_the_course() -> dict[str, str]:
     done = subprocess.run([sys.executable, "-c", TASKS], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit("The board can't read the course's tasks: is the package with its `course` extra installed here?")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return dict(sorted(found.items(), key=lambda it: (it[0][:2], "/prediction" not in it[0], "/exam" in it[0])))
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def application(store: tally.Store, tasks: dict[str, str], prefix: str, token: str) -> Application:

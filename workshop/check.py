@@ -24,9 +24,7 @@ from pitfalls.model.machine import Check
 MEASURED = Path(__file__).with_name("load.json")
 SLOWER = 2  # times as long as alone 95 of 100 cells may take
 SPARE = 0.1  # of the memory stays free: for the system's own, and for one who fills theirs
-HEAVY_GB = (
-    1.3  # what a server and a kernel have of their own after all of lesson 1: it loads the model in several formats
-)
+HEAVY_GB = 1.3  # of each after all of lesson 1, which loads the model in several formats
 HOME_BYTES = 50e6  # lessons with their outputs, checkpoints, and what a learner adds
 
 

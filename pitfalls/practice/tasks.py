@@ -45,6 +45,11 @@ def done() -> set[Task]:
     return _here | _read()
 
 
+def in_order() -> list[tuple[Task, str]]:
+    """All tasks with their titles, as the course has them: of each lesson the prediction first, and the exam last."""
+    return sorted(tasks.items(), key=lambda item: (item[0][0], item[0][1] != "prediction", item[0][1] == "exam"))
+
+
 @dataclass(frozen=True)
 class Progress:
     """What is done and what is open in a lesson, or in all of them (None)."""
@@ -55,10 +60,7 @@ class Progress:
         """Of each lesson that is meant, its tasks in its own order: whether one is done, and its title."""
         ready = done()  # the file is read once
         found: dict[str, list[tuple[bool, str]]] = {}
-        in_order = sorted(
-            tasks.items(), key=lambda item: (item[0][0], item[0][1] != "prediction", item[0][1] == "exam")
-        )
-        for task, title in in_order:
+        for task, title in in_order():
             if self.lesson in (None, task[0]):
                 told = _("Predict: {question}", question=_(title)) if task[1] == "prediction" else _(title)
                 found.setdefault(task[0], []).append((task in ready, told))
