@@ -157,7 +157,8 @@ def test_a_kernel_has_what_lessons_import_and_shares_it(server: Path):
         assert client_process(manager).memory_info().rss < 16e6
 
 
-def test_environment_folder_and_mask_are_those_of_the_client(server: Path, tmp_path: Path):
+def test_environment_folder_and_mask_are_those_of_the_client(server: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)  # a pipeline of transformers sets it
     with kernel(server, HOME=str(tmp_path), MINE="yes") as (manager, client):
         code = "import huggingface_hub.constants as c; print(c.HF_HOME, os.environ['MINE'], os.getcwd(), os.umask(0))"
         mask = os.umask(0)
