@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import ipaddress
 import json
+import math
 import os
 import socket
 import statistics
@@ -29,6 +30,7 @@ from tools.learner import Learner
 from tools.lessons import LESSONS, ROOT
 
 RECORD = ROOT / "workshop" / "load.json"
+NOTICED = 0.1  # seconds
 BEGIN = 2  # the setup cell and the one that loads the model
 SHOWN = {
     "spawn": "server started, s",
@@ -66,20 +68,10 @@ def _private_and_shared(pid: int) -> tuple[int, int] | None:
     return None
 
 
-async def watch_memory(least: list[int]) -> None:
-    """Keep the least that was free in `least[0]`."""
-    while True:
-        least[0] = min(least[0], psutil.virtual_memory().available)
-        await asyncio.sleep(1)
-
-
 # a run
-async def play(asked: argparse.Namespace, names: list[str]) -> tuple[list[Learner], float]:
-    """All learners from login to logout, and how many GB of the machine they took together at most."""
+async def play(asked: argparse.Namespace, names: list[str]) -> list[Learner]:
+    """All learners from login to logout."""
     learners = [Learner(name, asked) for name in names]
-    before = psutil.virtual_memory().available
-    least = [before]
-    watcher = asyncio.create_task(watch_memory(least))
     try:
         async with asyncio.timeout(asked.limit):
             await (burst if asked.burst else stagger)(learners, asked)
@@ -90,9 +82,8 @@ async def play(asked: argparse.Namespace, names: list[str]) -> tuple[list[Learne
     finally:
         if not asked.elsewhere:
             await asyncio.to_thread(measure_memory, learners)
-        watcher.cancel()
         await asyncio.gather(*(learner.close() for learner in learners))
-    return learners, (before - least[0]) / 1e9
+    return learners
 
 
 async def stagger(learners: list[Learner], asked: argparse.Namespace) -> None:
@@ -127,15 +118,18 @@ async def burst(learners: list[Learner], asked: argparse.Namespace) -> None:
 
 # what is told of it
 def spread(values: Iterable[float | None]) -> list[float] | None:
-    """Median, 95th percentile and the most."""
+    """Median, 95th percentile and the most.
+
+    The percentile is one of the values: of a lesson's fourteen cells the longest, as it is of fourteen of each of many.
+    """
     known = sorted(value for value in values if value is not None)
     if not known:
         return None
-    high = statistics.quantiles(known, n=20, method="inclusive")[-1] if len(known) > 1 else known[0]
+    high = known[math.ceil(0.95 * len(known)) - 1]
     return [round(value, 3) for value in (statistics.median(known), high, known[-1])]
 
 
-def summary(asked: argparse.Namespace, learners: list[Learner], total: float, alone: dict | None) -> dict[str, Any]:
+def summary(asked: argparse.Namespace, learners: list[Learner], alone: dict | None) -> dict[str, Any]:
     """The row of a run, as `workshop/load.json` keeps it."""
     first = BEGIN * asked.burst  # what all began at once is told apart
     cells = [cell for learner in learners for cell in list(learner.cells.values())[first:]]
@@ -148,17 +142,17 @@ def summary(asked: argparse.Namespace, learners: list[Learner], total: float, al
     row["ratio"] = ratios(row, learners, alone) if alone else None
     measured = [learner.memory for learner in learners if learner.memory and learner.finished]
     row["private"], row["shared"] = map(statistics.mean, zip(*measured, strict=True)) if measured else (None, None)
-    row["total"] = None if asked.elsewhere else total
+    row["total"] = sum(map(sum, measured)) if measured else None
     row["errors"] = sum(len(learner.errors) for learner in learners)
     row["lost"] = sum(len(learner.lost) for learner in learners)
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def ratios(row: dict, learners: list[Learner], alone: dict) -> list[float] | None:
+def ratios(row: dict, learners: list[Learner], alone: dict) -> list[float | None] | None:
     """To one learner alone: median and 95th percentile of a cell, and the 95th percentile of each to itself.
 
-    Every cell that was played has its partner, as a lesson has few: of fourteen the 95th percentile lies between the
-    two longest, of fourteen for each of many learners among the longest.
+    The last is of cells that take NOTICED alone, or longer: of the others a wait is a multiple, and nobody sees it.
+    Every cell that was played has its partner: who has left early counts with what they have played.
     """
     single = {name: cell[0] for name, cell in alone["learners"][0]["cells"].items()}
     played = [cell for it in learners for cell in list(it.cells.items())[BEGIN * row["burst"] :] if cell[0] in single]
@@ -166,8 +160,8 @@ def ratios(row: dict, learners: list[Learner], alone: dict) -> list[float] | Non
         return None
     together, apart = [cell[0] for _, cell in played], [single[name] for name, _ in played]
     (middle, high, _), (single_middle, single_high, _) = spread(together), spread(apart)
-    _, each, _ = spread(mine / own for mine, own in zip(together, apart, strict=True))
-    return [round(middle / single_middle, 2), round(high / single_high, 2), round(each, 2)]
+    each = spread(mine / own for mine, own in zip(together, apart, strict=True) if own >= NOTICED)
+    return [round(middle / single_middle, 2), round(high / single_high, 2), round(each[1], 2) if each else None]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -199,13 +193,13 @@ def record(row: dict[str, Any], file: Path = RECORD) -> None:
 
 def result(asked: argparse.Namespace, names: list[str], alone: dict | None = None) -> dict[str, Any]:
     """A run, as `--json` writes it."""
-    learners, total = asyncio.run(play(asked, names))
+    learners = asyncio.run(play(asked, names))
     for learner in learners:
         for trouble in learner.errors + [f"lost: {what}" for what in learner.lost]:
             print(f"{learner.name}: {trouble}", file=sys.stderr)
     kept = ("name", "seconds", "cells", "memory", "errors", "lost")
     each = [{name: getattr(learner, name) for name in kept} for learner in learners]
-    return {"row": summary(asked, learners, total, alone), "learners": each}
+    return {"row": summary(asked, learners, alone), "learners": each}
 
 
 def on_this_machine(host: str) -> bool:
@@ -238,6 +232,10 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(given)
     if asked.learners < 1 or asked.cells < BEGIN:
         parser.error(f"at least one learner and {BEGIN} cells")
+    if asked.record and (asked.elsewhere or not (asked.alone or asked.baseline)):
+        parser.error(
+            "a row that is kept has memory and a comparison: --record with --alone or --baseline, and a hub here"
+        )
     if not asked.address.startswith(("http://", "https://")):
         parser.error("the hub's address begins with http:// or https://")
     if not asked.elsewhere and not on_this_machine(URL(asked.address).host or ""):

@@ -58,8 +58,9 @@ class Workshop:
     def __init__(self, room: subprocess.Popen, folder: Path, port: int):
         self.room, self.port = room, port
         self.folder, self.homes = folder / "ws", folder / "homes"
-        self.address, self.password = f"http://127.0.0.1:{port}", PASSWORD
-        self.instructor = re.search(r"instructor  with  (\S+)", self._started(time.monotonic() + 300))[1]
+        said = self._started(time.monotonic() + 300)
+        self.address, self.password = re.search(r"Learners open (\S+)", said)[1], PASSWORD
+        self.instructor = re.search(r"instructor  with  (\S+)", said)[1]
 
     def _started(self, end: float) -> str:
         while "Ctrl-C" not in (said := self.said()):

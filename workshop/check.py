@@ -6,6 +6,7 @@ learners, and where the first of the two is used up the room is full.
 
 import argparse
 import json
+import math
 import os
 import pwd
 import shutil
@@ -17,37 +18,37 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from start import REACHABLE, ROOT, addresses, answers, arguments, reached_by_learners
+from start import REACHABLE, ROOT, addresses, answers, arguments, ports, reached_by_learners
 
 from pitfalls.model.machine import Check
 
 MEASURED = Path(__file__).with_name("load.json")
 SLOWER = 2  # times as long as alone 95 of 100 cells may take
 SPARE = 0.1  # of the memory stays free: for the system's own, and for one who fills theirs
+BASE_GB = 1.2  # hub, proxy, board, culler, and the fork server with all that kernels share
 HEAVY_GB = 1.3  # of each after all of lesson 1, which loads the model in several formats
 HOME_BYTES = 50e6  # lessons with their outputs, checkpoints, and what a learner adds
 
 
 def fit(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """How a machine fills: GB taken before the first learner and by each, and the learners that a core carries.
+    """How a machine fills: the GB that a learner takes, and how many of them a core carries.
 
-    Of the rows, each a class that was played: a straight line through the memory, and one through how much longer a
-    cell took than alone (its 95th percentile), which reaches SLOWER where a core is full.
+    Of the rows, each a class that was played through a whole lesson: a straight line through the memory, and one
+    through how much longer than alone the cells took, compared by their 95th percentiles; a core is full where that
+    reaches SLOWER. More than were tried on a core are never promised: what waits for a full one grows without a bound.
     """
-    memory = statistics.linear_regression(*zip(*((row["learners"], row["total"]) for row in rows), strict=True))
-    whole = [row for row in rows if not row["burst"] and row["cells"] == max(row["cells"] for row in rows)]
+    most = max(row["cells"] for row in rows)
+    whole = [row for row in rows if row["cells"] == most and not row["burst"]]
+    memory = statistics.linear_regression(*zip(*((row["learners"], row["total"]) for row in whole), strict=True))
     slower = [(row["learners"] / row["cores"], row["ratio"][1]) for row in whole]
     cells = statistics.linear_regression(*zip(*slower, strict=True))
-    return {
-        "base_gb": memory.intercept,
-        "learner_gb": memory.slope,
-        "learners_per_core": (SLOWER - cells.intercept) / cells.slope,
-    }
+    full = (SLOWER - cells.intercept) / cells.slope if cells.slope > 0 else math.inf
+    return {"learner_gb": memory.slope, "learners_per_core": min(full, max(slower)[0])}
 
 
 def carried(measured: dict[str, float], memory_gb: float, cores: int) -> tuple[int, str]:
     """How many learners fit, and what the limit is. `memory_gb` is what is free before the workshop starts."""
-    by_memory = int((memory_gb * (1 - SPARE) - measured["base_gb"]) / measured["learner_gb"])
+    by_memory = int((memory_gb * (1 - SPARE) - BASE_GB) / measured["learner_gb"])
     by_cores = int(measured["learners_per_core"] * cores)
     return max(0, min(by_memory, by_cores)), "memory" if by_memory < by_cores else "the number of cores"
 
@@ -72,9 +73,9 @@ def accounts(asked: argparse.Namespace) -> Iterator[Check]:
         yield Check("note", "no systemd: limits are those of each process, not of each learner", advice)
 
 
-def ports(asked: argparse.Namespace) -> Iterator[Check]:
-    wanted = range(asked.port, asked.port + 4)
-    if taken := [port for port in wanted if answers(port)]:
+def network(asked: argparse.Namespace) -> Iterator[Check]:
+    wanted = ports(asked)
+    if taken := [port for port in wanted if answers(asked, port)]:
         yield Check("stop", f"port {taken[0]} is taken", "Take others, the first of four with --port=…")
     else:
         yield Check("ok", f"ports {wanted[0]} to {wanted[-1]} are free; learners need the first: {addresses(asked)[0]}")
@@ -125,13 +126,13 @@ def capacity(asked: argparse.Namespace) -> Iterator[Check]:
 def main() -> int:
     asked = arguments()
     stopped = False
-    for look_at in (accounts, ports, programs, disk, capacity):
+    for look_at in (accounts, network, programs, disk, capacity):
         for check in look_at(asked):
             print(f"{check.state:5} {check.text}", flush=True)
             for line in check.advice.splitlines():
                 print(f"      {line}", flush=True)
             stopped |= check.state == "stop"
-    print("\nNot yet: see the line marked `stop`." if stopped else "\nReady: make workshop")
+    print("\nNot yet: see the line marked `stop`." if stopped else "\nReady: the same command with `workshop`.")
     return int(stopped)
 
 
