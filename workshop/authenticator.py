@@ -1,8 +1,10 @@
 """Who may log in: with a name and the class's password, and a name belongs to the browser that first came with it."""
 
+import asyncio
 import grp
 import pwd
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from jupyterhub.auth import LocalAuthenticator
@@ -12,7 +14,7 @@ from tornado.web import HTTPError
 
 from pitfalls.language import _
 
-GROUP = "workshop"
+GROUP = "pitfalls-workshop"
 NAME = re.compile("[a-z][a-z0-9-]{0,23}")
 
 
@@ -23,6 +25,8 @@ class ClassAuthenticator(SharedPasswordAuthenticator):
     keeps a signed cookie, and without it the name is taken. Whoever changes to another machine asks the instructor, who
     deletes the user in the hub's admin page: the account and its files stay, and the name is free to be taken again.
     """
+
+    coming: set[str] = set()  # names that have just been given: the hub makes their users in the next moment
 
     async def authenticate(self, handler: BaseHandler, data: dict[str, str]) -> dict[str, Any] | None:
         if not data["password"].isascii():  # as no password here is: the comparison knows no others
@@ -38,12 +42,16 @@ class ClassAuthenticator(SharedPasswordAuthenticator):
         if _of_the_machine(name):
             raise HTTPError(403, _("{name} is an account of this machine itself: choose another name.", name=name))
         cookie = f"workshop-{name}"
-        if handler.find_user(name) and not handler.get_signed_cookie(cookie):
+        user = handler.find_user(name)
+        days = _days_since(user.created) if user else 31
+        if (user or name in self.coming) and not handler.get_signed_cookie(cookie, max_age_days=days):
             told = _(
                 "{name} has logged in from another browser. If that was you, your instructor can let you in here;",
                 name=name,
             )
             raise HTTPError(403, told + " " + _("else choose another name."))
+        self.coming.add(name)
+        asyncio.get_running_loop().call_later(10, self.coming.discard, name)
         secure = handler.request.protocol == "https"
         handler.set_signed_cookie(cookie, "1", path=handler.hub.base_url, httponly=True, secure=secure, samesite="Lax")
         return found
@@ -51,6 +59,11 @@ class ClassAuthenticator(SharedPasswordAuthenticator):
 
 class WithAccounts(ClassAuthenticator, LocalAuthenticator):
     """Each learner gets an account of the machine, too: the hub has to be root's."""
+
+
+def _days_since(created: datetime) -> float:
+    """How old a cookie may be: one from before the hub had this user is of someone who had the name earlier."""
+    return (datetime.now(UTC).replace(tzinfo=None) - created).total_seconds() / 86400 + 10 / 86400  # and 10 s
 
 
 def _of_the_machine(name: str) -> bool:

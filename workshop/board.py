@@ -26,9 +26,12 @@ import board_words
 import tally
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated, UserNotAllowed
 from tornado.escape import json_encode
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.web import Application, HTTPError, RedirectHandler, RequestHandler
 
 from pitfalls.language import SOURCE, _, html_language
+
+AT_ONCE, AT_MOST = 200, 2000  # users: whom the hub tells in one answer, and whom it is asked about
 
 
 class Handler(HubOAuthenticated, RequestHandler):
@@ -134,13 +137,30 @@ class ForInstructors(Handler):
             "home": self.hub_auth.hub_prefix,
         }
 
-    def overview(self) -> dict[str, Any]:
+    async def logged_in(self) -> list[str]:
+        """The names of the learners whom the hub knows; of none where it doesn't answer."""
+        names: list[str] = []
+        headers = {"Authorization": f"token {self.hub_auth.api_token}"}
+        for first in range(0, AT_MOST, AT_ONCE):
+            asked = f"{self.hub_auth.api_url}/users?offset={first}&limit={AT_ONCE}"
+            try:
+                answer = await AsyncHTTPClient().fetch(asked, headers=headers, request_timeout=5)
+            except (HTTPClientError, OSError):
+                return []
+            found = json.loads(answer.body)
+            names += [user["name"] for user in found if not user["admin"]]
+            if len(found) < AT_ONCE:
+                break
+        return names
+
+    async def overview(self) -> dict[str, Any]:
         """What the page shows of the class now."""
         now = time.time()
         learners = tally.class_of(self.store, self.tasks, now)
         opened = {*self.get_arguments("open")} & {one.name for one in learners}
         return {
             "learners": learners,
+            "silent": sorted({*await self.logged_in()} - {one.name for one in learners}),
             "lessons": tally.lessons_of(self.tasks),
             "titles": {task: board_words.title_of(task, title) for task, title in self.tasks.items()},
             "opened": opened,
@@ -151,9 +171,9 @@ class ForInstructors(Handler):
 
 
 class Page(ForInstructors):
-    def get(self) -> None:
+    async def get(self) -> None:
         said = json_encode({name: board_words.words()[name] for name in ("lost", "again")})
-        self.render("board.html", seed=self.store.seed, words_of_script=said, **self.overview())
+        self.render("board.html", seed=self.store.seed, words_of_script=said, **await self.overview())
 
 
 class Overview(ForInstructors):
@@ -161,8 +181,8 @@ class Overview(ForInstructors):
 
     logs_in = False
 
-    def get(self) -> None:
-        self.render("board_overview.html", **self.overview())
+    async def get(self) -> None:
+        self.render("board_overview.html", **await self.overview())
 
 
 class Seed(ForInstructors):

@@ -26,6 +26,7 @@ def words() -> dict[str, str]:
         "frequent": _("Frequent wrong answers"),
         "nobody": _("Nobody has answered anything yet. What instructors answer does not count."),
         "no_wrong": _("None so far."),
+        "silent": _("Logged in, and no answer yet:"),
         "signs": _("2/4: two of four tasks done · ✓ all done · ○ begun and not done · ✗ wrong answers"),
         "stuck": _("A red cell with !: three or more wrong answers to one task. Who is stuck stands first."),
         "open": _("A name opens what its learner did, task by task."),
@@ -35,7 +36,7 @@ def words() -> dict[str, str]:
         "set": _("Set"),
         "clear": _("Clear"),
         "csv_class": _("Export the class"),
-        "csv_events": _("Export all answers"),
+        "csv_events": _("Export all attempts"),
         "hub": _("The hub"),
         "updated": _("Last update"),
         "lost": _("The connection is lost; what you see is old. Trying again …"),
@@ -78,7 +79,7 @@ def summary(learners: list[Learner], now: float) -> str:
     stuck, idle = sum(bool(one.stuck) for one in learners), sum(bool(one.idle(now)) for one in learners)
     return " · ".join(
         [
-            ngettext("{n} learner", "{n} learners", len(learners)),
+            ngettext("{n} learner has answered", "{n} learners have answered", len(learners)),
             _("stuck: {n}", n=stuck),
             _("no answer for {time} or longer: {n}", time=ago(IDLE), n=idle),
             _("tasks done: {n}", n=sum(one.done for one in learners)),

@@ -5,12 +5,16 @@ Of the hub itself only what a class needs is changed; everything else is Jupyter
 
 import asyncio
 import os
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from pitfalls.language import _, html_language, languages
+from babel import Locale
+from markupsafe import Markup
+
+from pitfalls.language import N_, _, html_language, language, languages
 
 sys.path.insert(0, str(Path(__file__).parent))
 from authenticator import GROUP, ClassAuthenticator, WithAccounts
@@ -18,14 +22,51 @@ from authenticator import GROUP, ClassAuthenticator, WithAccounts
 HERE = "127.0.0.1"
 ROOT = os.geteuid() == 0
 LANGUAGE = os.environ["PITFALLS_LANGUAGE"]
-HANDED_ON = ("PITFALLS_CACHE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "WORKSHOP_MEMORY", "WORKSHOP_PROCESSES")
+HANDED_ON = [
+    *("PITFALLS_CACHE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
+    *("WORKSHOP_FIRST", "WORKSHOP_MEMORY", "WORKSHOP_PROCESSES"),
+]
 APART = 1.0  # seconds of one core that a server takes to start
 SYSTEMD = ROOT and Path("/run/systemd/system").is_dir()
 folder = Path(os.environ["WORKSHOP_FOLDER"])
 port = int(os.environ["WORKSHOP_PORT"])
 hub_port, proxy_port, board_port = port + 1, port + 2, port + 3
-own_names = {"en": "English", "ar": "العربية"}
 c = get_config()  # noqa: F821
+HUB_SAYS = [  # on the pages on a learner's way
+    N_("Sign in"),
+    N_("Username"),
+    N_("Password"),
+    N_("Invalid username or password"),
+    N_("Start"),
+    N_("Your server is starting up."),
+    N_("You will be redirected automatically when it's ready for you."),
+    N_("Event log"),
+    N_("Stop Server"),
+    N_("Stop My Server"),
+    N_("My Server"),
+]
+
+
+def in_class_language(page: Markup) -> Markup:
+    """What the hub has to say in English alone."""
+    for said in sorted(HUB_SAYS, key=len, reverse=True):
+        page = Markup(re.sub(rf"\b{re.escape(said)}(?!\w)", lambda _found, said=said: _(said), page))
+    return page
+
+
+def how_to_log_in() -> list[Markup]:
+    """In the class's language first, and in all others: who comes here has not chosen one yet."""
+    told = []
+    for code in sorted(languages(), key=lambda code: code != LANGUAGE):
+        language(code)
+        text = _(
+            "Log in with a name of your own (small letters a–z, digits and hyphens, a letter first) and the class's "
+            "password. Keep to this browser: the name belongs to it."
+        )
+        told.append(Markup(f"<p{html_language()}>{text}</p>"))
+    language(LANGUAGE)
+    return told
+
 
 # Where things are, and what outlives a restart
 c.JupyterHub.bind_url = os.environ["WORKSHOP_ADDRESS"]
@@ -38,10 +79,8 @@ c.ConfigurableHTTPProxy.api_url = f"http://{HERE}:{proxy_port}"
 c.JupyterHub.template_paths = [str(Path(__file__).with_name("templates"))]
 c.JupyterHub.template_vars = {
     "direction": html_language(),
-    "how_to_log_in": _(
-        "Log in with a name of your own (small letters a–z, digits, hyphens) and the class's password. "
-        "Keep to this browser: the name belongs to it."
-    ),
+    "how_to_log_in": how_to_log_in(),
+    "in_class_language": lambda _user: in_class_language,  # the hub calls what can be called
     "lessons_in": _("Your lessons"),
 }
 c.JupyterHub.log_level = "WARN"
@@ -68,8 +107,8 @@ def form(spawner: Any) -> str:
     last = spawner.user_options.get("language") or LANGUAGE
     choices = "".join(
         f'<div class="form-check"><label class="form-check-label" lang="{code}"><input class="form-check-input" '
-        f'type="radio" name="language" value="{code}"{" checked" if code == last else ""}> {own_names.get(code, code)}'
-        "</label></div>"
+        f'type="radio" name="language" value="{code}"{" checked" if code == last else ""}> '
+        f"{Locale.parse(code).get_display_name(code)}</label></div>"
         for code in languages()
     )
     told = _(
@@ -109,6 +148,7 @@ if not ROOT:
 elif SYSTEMD:
     c.JupyterHub.spawner_class = "systemd"
     c.SystemdSpawner.disable_user_sudo = True
+    c.SystemdSpawner.unit_extra_properties = {"OOMPolicy": "continue"}  # where memory ends a kernel goes, not all
 c.Spawner.cmd = [sys.executable, str(Path(__file__).with_name("learner.py"))]
 c.Spawner.options_form = form
 c.Spawner.options_from_form = chosen
@@ -142,6 +182,7 @@ c.JupyterHub.load_roles = [
     # a learner's server may tell the board what is done; what others see of it, the board refuses a learner
     {"name": "user", "scopes": ["self", "access:services!service=board"]},
     {"name": "server", "scopes": ["users:activity!user", "access:servers!server", "access:services!service=board"]},
+    {"name": "board", "scopes": ["list:users", "read:users:name"], "services": ["board"]},
     {
         "name": "culler",
         "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],

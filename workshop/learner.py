@@ -14,7 +14,6 @@ from pathlib import Path
 from forking import client_command
 
 COURSE = Path(__file__).parents[1]
-FIRST = "01_loading.ipynb"
 BADGE = re.compile(r"\[!\[[^]]*\]\(https://colab[^)]*\)\]\(https://colab[^)]*\)")
 COLAB = re.compile(r"https://colab\.research\.google\.com/[^)\s]*/notebooks/(?:\w+/)?(\d\d_\w+\.ipynb)")
 IDLE = 60 * 60  # seconds: after a lunch, cells are run again from the top; a kernel left behind is memory for another
@@ -23,7 +22,7 @@ IDLE = 60 * 60  # seconds: after a lunch, cells are run again from the top; a ke
 def lessons(language: str, course: Path = COURSE) -> Path:
     """The folder with the lessons of a language, English where there are none in it."""
     translated = course / "notebooks" / language
-    return translated if (translated / FIRST).is_file() else course / "notebooks"
+    return translated if any(translated.glob("*.ipynb")) else course / "notebooks"
 
 
 def copy(source: Path, target: Path) -> None:
@@ -86,7 +85,8 @@ def main() -> None:
     os.environ["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="workshop-")
     if sys.platform == "linux":
         limit()
-    words = command(home, folder / FIRST)
+    first = next(source.glob(f"{os.environ.get('WORKSHOP_FIRST', '01')}_*.ipynb")).name
+    words = command(home, folder / first)
     if "WORKSHOP_FORKING" in os.environ:
         words = [*client_command(Path(os.environ["WORKSHOP_FORKING"])), "jupyterhub.singleuser", *words[1:]]
     os.chdir(home)

@@ -28,6 +28,7 @@ import pitfalls
 from pitfalls.model.fetch import cache_folder
 
 WORKSHOP = Path(__file__).parent
+LESSONS = sorted((WORKSHOP.parent / "notebooks").glob("[0-9]*.ipynb"))
 ROOT = os.geteuid() == 0
 HERE = "127.0.0.1"
 KEPT = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TMPDIR", "USER"]
@@ -63,6 +64,11 @@ class Program:
                 self.process.kill()
 
 
+def whole(path: str) -> Path:
+    """Of a path the one that is good in each folder: the programs run in another one."""
+    return Path(path).absolute()
+
+
 def arguments() -> argparse.Namespace:
     asked = argparse.ArgumentParser(prog="make workshop", description=__doc__.splitlines()[0])
     home = Path("/var/lib/pitfalls-workshop") if ROOT else Path.home() / ".local/share/pitfalls-workshop"
@@ -71,14 +77,22 @@ def arguments() -> argparse.Namespace:
     asked.add_argument(
         "--language", default=os.environ.get("PITFALLS_LANGUAGE") or "en", help="of the board, and first offered"
     )
+    asked.add_argument(
+        "--first", default="01", choices=[path.name[:2] for path in LESSONS], help="the lesson that opens first (01)"
+    )
     asked.add_argument("--ip", default="0.0.0.0", help="the address to listen on; all of them unless you say so")
     asked.add_argument("--port", type=int, default=8000, help="the port (8000); the three after it serve inside")
-    asked.add_argument("--folder", type=Path, default=home, help=f"where the workshop keeps its data ({home})")
-    asked.add_argument("--homes", type=Path, help="where learners' homes are: /home as root, else in the folder")
+    asked.add_argument("--folder", type=whole, default=home, help=f"where the workshop keeps its data ({home})")
+    asked.add_argument("--homes", type=whole, help="where learners' homes are: /home as root, else in the folder")
     asked.add_argument("--memory", type=float, default=4.5, help="GB of a learner (4.5, which lessons 1 and 13 want)")
-    asked.add_argument("--ssl-key", type=Path, help="the key of a certificate: the address is then https")
-    asked.add_argument("--ssl-cert", type=Path, help="the certificate")
+    asked.add_argument("--ssl-key", type=whole, help="the key of a certificate: the address is then https")
+    asked.add_argument("--ssl-cert", type=whole, help="the certificate")
     given = asked.parse_args()
+    if bool(given.ssl_key) != bool(given.ssl_cert):
+        asked.error("--ssl-key and --ssl-cert go together")
+    for file in filter(None, (given.ssl_key, given.ssl_cert)):
+        if not file.is_file():
+            asked.error(f"there is no file {file}")
     if given.password and not (given.password.isascii() and len(given.password) >= 8):
         asked.error("a password has at least 8 letters, digits and signs, none of them beyond ASCII")
     return given
@@ -131,6 +145,7 @@ def programs(asked: argparse.Namespace, secret: dict[str, str]) -> list[Program]
         "WORKSHOP_HOMES": str(asked.homes),
         "WORKSHOP_PORT": str(port),
         "WORKSHOP_ADDRESS": f"{'https' if asked.ssl_cert else 'http'}://{asked.ip}:{port}",
+        "WORKSHOP_FIRST": asked.first,
         "WORKSHOP_MEMORY": str(int(asked.memory * 1e9)),
         "WORKSHOP_PROCESSES": str(PROCESSES if ROOT else 0),  # of an account, which learners without root share
     }  # fmt: skip
@@ -220,8 +235,8 @@ def addresses(asked: argparse.Namespace) -> list[str]:
 
 def stop_where_taken(asked: argparse.Namespace) -> None:
     """Raises `SystemExit` where another program has one of the ports."""
-    for port in range(asked.port, asked.port + 4):
-        if answers(port):
+    for port in ports(asked):
+        if answers(asked, port):
             sys.exit(
                 f"Something answers at port {port} already: another workshop? Take other ports, the first by --port; "
                 "the three after it are used too."
@@ -231,8 +246,7 @@ def stop_where_taken(asked: argparse.Namespace) -> None:
 def wait_until_ready(asked: argparse.Namespace, running: list[Program], seconds: float = 300) -> None:
     """Return when learners can log in. Raises `SystemExit` with the end of the log of what did not start."""
     end = time.monotonic() + seconds
-    ports = range(asked.port, asked.port + 4)
-    while not (all(map(answers, ports)) and socket_of(asked).exists()):
+    while not (all(answers(asked, port) for port in ports(asked)) and socket_of(asked).exists()):
         for program in running:
             if program.process.poll() is not None or time.monotonic() > end:
                 log = asked.folder / "log" / f"{program.name}.log"
@@ -241,10 +255,16 @@ def wait_until_ready(asked: argparse.Namespace, running: list[Program], seconds:
         time.sleep(0.1)
 
 
-def answers(port: int) -> bool:
+def ports(asked: argparse.Namespace) -> range:
+    """Of the proxy, which learners see, and the hub, the proxy's own and the board, which listen inside."""
+    return range(asked.port, asked.port + 4)
+
+
+def answers(asked: argparse.Namespace, port: int) -> bool:
+    ip = HERE if port != asked.port or asked.ip == "0.0.0.0" else asked.ip
     with socket.socket() as tried:
         tried.settimeout(1)
-        return tried.connect_ex((HERE, port)) == 0
+        return tried.connect_ex((ip, port)) == 0
 
 
 def keep_running(running: list[Program], logs: Path) -> None:
@@ -266,9 +286,11 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        for program in running:
+        *answering, culler = running
+        for program in answering:
             program.start(logs)
-        wait_until_ready(asked, running)
+        wait_until_ready(asked, answering)
+        culler.start(logs)  # it asks the hub at once
         print(f"\nLearners open {' or '.join(addresses(asked))}")
         print(f"  any name, and the password  {secret['WORKSHOP_PASSWORD']}")
         if not ROOT:

@@ -32,13 +32,14 @@ class Warm:
     handlers: list[logging.StreamHandler]
 
     def put_right(self) -> None:
-        """Paths in this account's home, random numbers of its own, as many threads as the environment says."""
+        """Paths in this account's home, random numbers of its own; threads and language as the environment says."""
         import numpy
         import torch
 
         home = os.path.expanduser("~")
         for module, name, value in self.paths:
             setattr(module, name, type(value)(str(value).replace(self.home, home, 1)))
+        sys.modules["pitfalls.language"]._chosen = None  # nobody has, here
         random.seed()
         numpy.random.seed()
         torch.seed()

@@ -74,9 +74,10 @@ def test_values_use_one_image_and_start_what_it_starts():
 
 
 def test_values_say_of_the_board_what_the_hub_on_one_machine_says():
-    roles = re.findall(r'"name": "(user|server)", "scopes": \[([^]]+)\]', CONFIGURATION)
-    known = {name: {"scopes": re.findall(r'"([^"]+)"', scopes)} for name, scopes in roles}
-    assert known == HUB["loadRoles"] and known.keys() == {"user", "server"}
+    roles = re.findall(r'"name": "(user|server|board)", "scopes": \[([^]]+)\]', CONFIGURATION)
+    known = {name: re.findall(r'"([^"]+)"', scopes) for name, scopes in roles}
+    assert known == {name: role["scopes"] for name, role in HUB["loadRoles"].items()}
+    assert known.keys() == {"user", "server", "board"} and HUB["loadRoles"]["board"]["services"] == ["board"]
     assert "services" not in HUB["config"] and list(HUB["services"]) == ["board"]
     port, address = BOARD["ports"][0]["containerPort"], HUB["services"]["board"]["url"]
     known = {each["name"]: each.get("value") for each in BOARD["env"]}

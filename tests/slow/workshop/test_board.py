@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -33,15 +34,23 @@ TOKENS = {
 }
 
 
+LOGGED_IN = [{"name": f"learner{number:03}", "admin": False} for number in range(250)]
+LOGGED_IN += [{"name": name, "admin": name == "instructor"} for name in ("anna", "instructor")]
+
+
 class Hub(BaseHTTPRequestHandler):
-    """Answers who a token belongs to, as the hub's API does."""
+    """Answers who a token belongs to, and who has logged in, as the hub's API does."""
 
     def do_GET(self) -> None:
         token = self.headers.get("Authorization", "").removeprefix("token ")
-        known = self.path == "/hub/api/user" and token in TOKENS
-        self.send_response(200 if known else 500 if token == "of-a-sick-hub" else 403)
+        asked = urlsplit(self.path)
+        told = TOKENS.get(token) if asked.path == "/hub/api/user" else None
+        if asked.path == "/hub/api/users" and token == "of-the-board":
+            part = {name: int(number) for name, number in parse_qsl(asked.query)}
+            told = LOGGED_IN[part["offset"] :][: part["limit"]]
+        self.send_response(500 if token == "of-a-sick-hub" else 403 if told is None else 200)
         self.end_headers()
-        self.wfile.write(json.dumps(TOKENS[token] if known else {"message": "Forbidden"}).encode())
+        self.wfile.write(json.dumps({"message": "Forbidden"} if told is None else told).encode())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -170,6 +179,15 @@ def test_an_instructor_sees_all(board):
         assert status == 200 and "anna" in told, what
 
 
+def test_who_has_logged_in_and_not_answered_is_named(board):
+    others = ", ".join(user["name"] for user in LOGGED_IN[:250])
+    for told, answered in ((f"anna, {others}", event()), (others, event())):
+        for what in ("", "overview"):
+            page = text(board.get(what, "instructor")[1])
+            assert f"Logged in, and no answer yet: {told} " in page, what
+        board.post("anna", answered)
+
+
 def test_who_has_no_account_is_sent_to_the_hub_from_a_page_and_refused_elsewhere(board):
     status, _told, headers = board.ask("GET", "")
     assert status == 302 and headers["Location"].startswith("/hub/api/oauth2/authorize?client_id=service-board")
@@ -269,7 +287,7 @@ def test_done_open_and_wrong_are_counted(board):
     board.post("anna", wrong("No."), wrong("No."), event(), wrong("No."))  # done once is done
     board.post("anna", event("06/prediction", "not yet"))
     page = text(board.get("overview", "instructor")[1])
-    assert "1 learner · stuck: 0 · no answer for 10 min or longer: 0 · tasks done: 1" in page
+    assert "1 learner has answered · stuck: 0 · no answer for 10 min or longer: 0 · tasks done: 1" in page
     assert "Lesson 6: 1 of 3 done, 1 begun, wrong answers: 3" in page
     assert "Lesson 8: 0 of 4 done, 0 begun, wrong answers: 0" in page
     assert "1/3 ○1 ✗3" in page
@@ -286,7 +304,7 @@ def test_who_is_stuck_or_silent_stands_first(board):
     assert page.index("ben") < page.index("anna")
     assert "! 6 ✗3 · A batch whose rows equal the single runs" in page
     assert "… no answer for 12 min" in page
-    assert "2 learners · stuck: 1 · no answer for 10 min or longer: 1 · tasks done: 1" in page
+    assert "2 learners have answered · stuck: 1 · no answer for 10 min or longer: 1 · tasks done: 1" in page
 
 
 def test_a_row_opens_task_by_task(board):

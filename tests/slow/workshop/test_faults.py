@@ -203,7 +203,7 @@ def test_a_kernel_is_killed(running, play, ada, ben):
 def test_a_disk_is_full(running, play, learner, ben):
     full = learner("full", opened=False)
     home, lesson = running.homes / "full", running.homes / "full" / full.path
-    running.inside("useradd", "--create-home", f"--base-dir={running.homes}", "--gid=workshop", "full")
+    running.inside("useradd", "--create-home", f"--base-dir={running.homes}", "--gid=pitfalls-workshop", "full")
     uid = running.inside("id", "--user", "full").stdout.strip()
     running.inside("mount", "-t", "tmpfs", "-o", f"size=128k,mode=700,uid={uid}", "tmpfs", str(home))
 
@@ -268,6 +268,32 @@ def test_another_process_fills_memory(play, ada):
                 said += json.loads(message.data)[-1] if "stdout" in message.data else ""
                 if "MemoryError" in said.replace("'bytearray", ""):
                     return
+
+    play(story())
+
+
+SPAWN = """
+import subprocess
+started = []
+try:
+    while len(started) < 5000:
+        started.append(subprocess.Popen(["sleep", "60"]))
+except BlockingIOError:
+    print("no more")
+finally:
+    for one in started:
+        one.kill()
+    print(all(one.wait() for one in started))
+"""
+
+
+def test_a_cell_starts_processes_without_end(play, ada, ben):
+    async def story():
+        cell = asyncio.create_task(ada.run(SPAWN))
+        assert text(await ben.run(COUNT)) == COUNTED
+        assert text(await ben.run("import subprocess; print(subprocess.run(['echo'], check=True).returncode)")) == "0"
+        assert text(await cell).split("\n") == ["no more", "True"]
+        assert await value(ada, "len(started)") < 500
 
     play(story())
 
@@ -463,7 +489,7 @@ def test_no_secret_is_where_a_learner_can_read(running, play, mallory, facts):
     folders.append(facts["victim"]["runtime"])
     needles = running.folder / "data" / "needles"
     needles.write_text("\n".join(secrets))
-    command = f"setpriv --reuid=mallory --regid=workshop --init-groups grep -rslF -f - $* < {needles}"
+    command = f"setpriv --reuid=mallory --regid=pitfalls-workshop --init-groups grep -rslF -f - $* < {needles}"
     assert running.inside("sh", "-c", f"{command} || true", "grep", *map(str, folders)).stdout == ""
 
 
@@ -498,3 +524,32 @@ def test_the_class_s_password_lets_in_learners_only(running, play, learner):
     for password in ("", "class-2025", "كلمة السر", running.instructor):
         assert not play(logged_in("eve", password)), password
     assert play(logged_in("eve", running.password))
+
+
+def test_of_two_who_come_with_a_new_name_at_once_one_gets_it(running, play, learner):
+    browsers = [learner("twin", opened=False) for _ in range(2)]
+
+    async def come() -> list[bool]:
+        for one in browsers:
+            await one.ask("GET", "hub/login")
+        sent = [one.form("hub/login", username="twin", password=running.password) for one in browsers]
+        return [page.path != "/hub/login" for page in await asyncio.gather(*sent)]
+
+    assert sorted(play(come())) == [False, True]
+
+
+def test_a_name_that_was_freed_is_not_that_of_its_old_browser(running, play, learner):
+    old, new, instructor = (learner("moved", opened=False) for _ in range(3))
+
+    async def logged_in(browser: Learner, name: str = "moved", password: str = running.password) -> bool:
+        await browser.ask("GET", "hub/login")
+        return (await browser.form("hub/login", username=name, password=password)).path != "/hub/login"
+
+    async def story():
+        assert await logged_in(old) and not await logged_in(new)
+        await asyncio.sleep(11)  # cookies from the last ten seconds before a user was made are its own
+        assert await logged_in(instructor, "instructor", running.instructor)
+        assert (await instructor.ask("DELETE", "hub/api/users/moved")).status == 204
+        assert await logged_in(new) and not await logged_in(old) and await logged_in(new)
+
+    play(story())

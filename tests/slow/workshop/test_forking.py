@@ -167,6 +167,12 @@ def test_environment_folder_and_mask_are_those_of_the_client(server: Path, tmp_p
         assert told(client, "print('TOKENIZERS_PARALLELISM' in os.environ)") == "False"
 
 
+@pytest.mark.parametrize("language", ["en", "ar"])
+def test_a_kernel_speaks_the_language_of_its_client(server: Path, language: str):
+    with kernel(server, PITFALLS_LANGUAGE=language) as (_, client):
+        assert told(client, "from pitfalls.language import language; print(language())") == language
+
+
 def test_no_two_kernels_draw_the_same_numbers(server: Path):
     draw = "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1).item())"
     with kernel(server) as (_, first), kernel(server) as (_, second):

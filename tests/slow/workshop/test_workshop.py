@@ -9,8 +9,9 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,7 @@ def test_a_class(person, running: Workshop):
 
     log_in(instructor, "instructor", running.instructor)
     instructor.page.wait_for_url("**/services/board/")
+    instructor.page.get_by_text("Logged in, and no answer yet: ada, noor").wait_for()
     shot(instructor, "board-before")
     for lesson, language in ((ada, "en"), (noor, "ar")):
         assert NOTICES[language] in run(lesson, "MODEL = ")
@@ -185,15 +187,35 @@ def answers(running: Workshop) -> set[tuple[str, str]]:
         return set(board.execute("SELECT learner, state FROM events"))
 
 
-def test_without_root(browser):
-    """The second best: the same, under the account that has started it."""
-    with workshop("--learners", "2", root=False) as running:
-        page = browser.new_context().new_page()
+def test_without_root_with_a_certificate_in_arabic(browser):
+    """The second best: the same, under the account that has started it; and other options."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as last:
+        key, certificate = certificate_in(Path(folder))
+        options = ["--learners=2", "--language=ar", "--first=03", f"--ssl-key={key}", f"--ssl-cert={certificate}"]
+        running = last.enter_context(workshop(*options, root=False))
+        assert running.address.startswith("https://")
+        page = browser.new_context(ignore_https_errors=True).new_page()
+        last.callback(page.context.close)
         page.set_default_timeout(SECONDS)
         lesson = Lesson(page)
         page.goto(running.address)
+        told = page.inner_text("body")
+        assert "اسم المستخدم" in told and "Log in with a name of your own" in told and "Username" not in told
+        shot(lesson, "login-ar")
         log_in(lesson, "ada", running.password)
         choose(lesson, "en")
+        assert page.url == f"{running.address}/user/ada/lab/tree/lessons/03_generating.ipynb"
         assert NOTICES["en"] in run(lesson, "MODEL = ")
         assert (running.homes / "ada" / "lessons" / "01_loading.ipynb").exists()
-        page.context.close()
+        cookies = {one["name"]: one["secure"] for one in page.context.cookies()}
+        assert cookies["workshop-ada"] and cookies["jupyterhub-session-id"]
+
+
+def certificate_in(folder: Path) -> tuple[Path, Path]:
+    """A key that whoever starts the workshop may read, and its certificate."""
+    folder.chmod(0o755)
+    files = folder / "key.pem", folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    subprocess.run([*command, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
+    files[0].chmod(0o644)
+    return files
