@@ -35,7 +35,7 @@ KEPT = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TMPDIR", "USER"]
 REACHABLE = f"""\
 They can't read it, or not {WORKSHOP.parent}. Take a Python that all accounts may use, and lay the course where all may
 read it:
-    git clone … /opt/course; cd /opt/course; make workshop PYTHON=/usr/bin/python3"""
+    sudo git clone … /opt/course; cd /opt/course; sudo make workshop PYTHON=/usr/bin/python3"""
 PROCESSES = 500  # with their threads, of one account: a lesson's kernel has about a dozen
 
 
