@@ -204,12 +204,15 @@ class Seed(ForInstructors):
 class Table(ForInstructors):
     """A table as CSV."""
 
-    def get(self, name: str) -> None:
+    async def get(self, name: str) -> None:
         if name == "events":
             rows = tally.events_table(self.store)
         else:
             learners = tally.class_of(self.store, self.tasks, time.time())
-            rows = tally.class_table(learners, tally.lessons_of(self.tasks))
+            lessons = tally.lessons_of(self.tasks)
+            silent = {*await self.logged_in()} - {one.name for one in learners}
+            learners += [tally.Learner(name, [], tally.cells_of([], lessons)) for name in silent]
+            rows = tally.class_table(learners, lessons)
         self.set_header("Content-Type", "text/csv; charset=UTF-8")
         self.set_header("Content-Disposition", f'attachment; filename="{name}.csv"')
         self.finish(tally.as_csv(rows))

@@ -237,7 +237,7 @@ def events_table(store: Store) -> list[list]:
 
 
 def class_table(learners: list[Learner], lessons: Iterable[str]) -> list[list]:
-    """Of each learner and lesson how many tasks are done, and how many answers were wrong, for CSV."""
+    """Of each learner and lesson how many tasks are done, and how many answers were wrong, for CSV, by name."""
     head = ["learner", *(f"{lesson} {what}" for lesson in lessons for what in ("done", "wrong answers"))]
     rows = [
         [one.name, *(count for lesson in lessons for count in (one.cells[lesson].done, one.cells[lesson].failed))]

@@ -186,6 +186,8 @@ def test_who_has_logged_in_and_not_answered_is_named(board):
             page = text(board.get(what, "instructor")[1])
             assert f"Logged in, and no answer yet: {told} " in page, what
         board.post("anna", answered)
+    rows = {row["learner"]: row["06 done"] for row in board.table("class.csv")}
+    assert rows == {"anna": "1"} | {user["name"]: "0" for user in LOGGED_IN[:250]}
 
 
 def test_who_has_no_account_is_sent_to_the_hub_from_a_page_and_refused_elsewhere(board):
