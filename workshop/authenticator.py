@@ -15,6 +15,7 @@ from tornado.web import HTTPError
 from pitfalls.language import _
 
 GROUP = "pitfalls-workshop"
+MOMENT = 10  # seconds within which the hub makes a user of whoever was let in
 NAME = re.compile("[a-z][a-z0-9-]{0,23}")
 
 
@@ -51,7 +52,7 @@ class ClassAuthenticator(SharedPasswordAuthenticator):
             )
             raise HTTPError(403, told + " " + _("else choose another name."))
         self.coming.add(name)
-        asyncio.get_running_loop().call_later(10, self.coming.discard, name)
+        asyncio.get_running_loop().call_later(MOMENT, self.coming.discard, name)
         secure = handler.request.protocol == "https"
         handler.set_signed_cookie(cookie, "1", path=handler.hub.base_url, httponly=True, secure=secure, samesite="Lax")
         return found
@@ -63,7 +64,7 @@ class WithAccounts(ClassAuthenticator, LocalAuthenticator):
 
 def _days_since(created: datetime) -> float:
     """How old a cookie may be: one from before the hub had this user is of someone who had the name earlier."""
-    return (datetime.now(UTC).replace(tzinfo=None) - created).total_seconds() / 86400 + 10 / 86400  # and 10 s
+    return ((datetime.now(UTC).replace(tzinfo=None) - created).total_seconds() + MOMENT) / 86400
 
 
 def _of_the_machine(name: str) -> bool:

@@ -137,8 +137,8 @@ class ForInstructors(Handler):
             "home": self.hub_auth.hub_prefix,
         }
 
-    async def logged_in(self) -> list[str]:
-        """The names of the learners whom the hub knows; of none where it doesn't answer."""
+    async def silent(self, learners: list[tally.Learner]) -> list[str]:
+        """The names of those whom the hub knows beside these learners; of none where it doesn't answer."""
         names: list[str] = []
         headers = {"Authorization": f"token {self.hub_auth.api_token}"}
         for first in range(0, AT_MOST, AT_ONCE):
@@ -151,7 +151,7 @@ class ForInstructors(Handler):
             names += [user["name"] for user in found if not user["admin"]]
             if len(found) < AT_ONCE:
                 break
-        return names
+        return sorted({*names} - {one.name for one in learners})
 
     async def overview(self) -> dict[str, Any]:
         """What the page shows of the class now."""
@@ -160,7 +160,7 @@ class ForInstructors(Handler):
         opened = {*self.get_arguments("open")} & {one.name for one in learners}
         return {
             "learners": learners,
-            "silent": sorted({*await self.logged_in()} - {one.name for one in learners}),
+            "silent": await self.silent(learners),
             "lessons": tally.lessons_of(self.tasks),
             "titles": {task: board_words.title_of(task, title) for task, title in self.tasks.items()},
             "opened": opened,
@@ -210,8 +210,8 @@ class Table(ForInstructors):
         else:
             learners = tally.class_of(self.store, self.tasks, time.time())
             lessons = tally.lessons_of(self.tasks)
-            silent = {*await self.logged_in()} - {one.name for one in learners}
-            learners += [tally.Learner(name, [], tally.cells_of([], lessons)) for name in silent]
+            others = await self.silent(learners)
+            learners += [tally.Learner(name, [], tally.cells_of([], lessons)) for name in others]
             rows = tally.class_table(learners, lessons)
         self.set_header("Content-Type", "text/csv; charset=UTF-8")
         self.set_header("Content-Disposition", f'attachment; filename="{name}.csv"')

@@ -49,9 +49,8 @@ HUB_SAYS = [  # on the pages on a learner's way
 
 def in_class_language(page: Markup) -> Markup:
     """What the hub has to say in English alone."""
-    for said in sorted(HUB_SAYS, key=len, reverse=True):
-        page = Markup(re.sub(rf"\b{re.escape(said)}(?!\w)", lambda _found, said=said: _(said), page))
-    return page
+    said = "|".join(map(re.escape, sorted(HUB_SAYS, key=len, reverse=True)))
+    return Markup(re.sub(rf"\b(?:{said})(?!\w)", lambda found: _(found[0]), page))
 
 
 def how_to_log_in() -> list[Markup]:

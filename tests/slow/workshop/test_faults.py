@@ -510,21 +510,22 @@ def found_in_memory(pid: int, wanted: list[bytes]) -> list[bytes]:
     return found
 
 
+async def logged_in(browser: Learner, name: str, password: str) -> bool:
+    await browser.ask("GET", "hub/login")
+    page = await browser.form("hub/login", username=name, password=password)
+    assert page.status in (200, 403), page
+    return page.path != "/hub/login"
+
+
 def test_the_class_s_password_lets_in_learners_only(running, play, learner):
     eve = learner("eve", opened=False)
 
-    async def logged_in(name: str, password: str) -> bool:
-        await eve.ask("GET", "hub/login")
-        page = await eve.form("hub/login", username=name, password=password)
-        assert page.status in (200, 403), page
-        return page.path != "/hub/login"
-
     taken = ["instructor", "Instructor", " instructor", "root", "daemon", "nobody", "ada", "Ada"]
     for name in [*taken, "../ada", "ada/", "élan", "", "a" * 40, "-r"]:
-        assert not play(logged_in(name, running.password)), name
+        assert not play(logged_in(eve, name, running.password)), name
     for password in ("", "class-2025", "كلمة السر", running.instructor):
-        assert not play(logged_in("eve", password)), password
-    assert play(logged_in("eve", running.password))
+        assert not play(logged_in(eve, "eve", password)), password
+    assert play(logged_in(eve, "eve", running.password))
 
 
 def test_of_two_who_come_with_a_new_name_at_once_one_gets_it(running, play, learner):
@@ -542,15 +543,14 @@ def test_of_two_who_come_with_a_new_name_at_once_one_gets_it(running, play, lear
 def test_a_name_that_was_freed_is_not_that_of_its_old_browser(running, play, learner):
     old, new, instructor = (learner("moved", opened=False) for _ in range(3))
 
-    async def logged_in(browser: Learner, name: str = "moved", password: str = running.password) -> bool:
-        await browser.ask("GET", "hub/login")
-        return (await browser.form("hub/login", username=name, password=password)).path != "/hub/login"
+    async def lets_in(browser: Learner) -> bool:
+        return await logged_in(browser, "moved", running.password)
 
     async def story():
-        assert await logged_in(old) and not await logged_in(new)
+        assert await lets_in(old) and not await lets_in(new)
         await asyncio.sleep(11)  # cookies from the last ten seconds before a user was made are its own
         assert await logged_in(instructor, "instructor", running.instructor)
         assert (await instructor.ask("DELETE", "hub/api/users/moved")).status == 204
-        assert await logged_in(new) and not await logged_in(old) and await logged_in(new)
+        assert await lets_in(new) and not await lets_in(old) and await lets_in(new)
 
     play(story())
